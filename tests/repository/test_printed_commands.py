@@ -8,6 +8,7 @@ no row of the table covers fails, as does a row that covers none.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 import json
@@ -166,6 +167,45 @@ def test_every_command_of_a_message_or_a_template_exists_with_its_flags() -> Non
         if command not in {*names, "--demo", "--help", "--version"} or not flags <= known:
             unknown.append(f"ebbtide {command}{words}")
     assert unknown == []
+
+
+#: A command in a message that changes the cluster, with its kind or its first word.
+CHANGING: Final = re.compile(
+    r"\b(?:kubectl (?:annotate|create|delete|edit|label|patch|replace|rollout|scale|set)|ebbtide (?:delete|rollback|scale|suspend)) "
+    r"[^\s<`,;\"'()]+"
+)
+#: Each of them: the law, or the reason why it takes nothing from what serves.
+LAW: Final = "tests/cluster/test_advice_law.py"
+HARMLESS: Final = (
+    (r"kubectl (delete|annotate) revision", LAW),
+    (r"kubectl annotate localmodelnamespacecache", "It touches the cache, and KServe creates the missing claim."),
+    (r"kubectl create ", "It creates what is missing."),
+    (r"kubectl delete \{kind\}", "With --cascade=orphan, the workload stays."),
+    (r"kubectl delete \{kind\.name\.lower", "The spec has no such object, and its service stays."),
+    (
+        r"kubectl delete deployment",
+        "KServe updates it in no other way; the message says that requests fail until then.",
+    ),
+    (r"kubectl patch \{self", "The settings of a cluster: tests/cluster/test_doctor.py."),
+    (r"kubectl patch configmap", "The quickstart sets up an empty cluster."),
+    (r"ebbtide delete -y", "The quickstart deletes what it created."),
+    (r"ebbtide (delete|rollback|scale|suspend) NAME", "Help: the user names the workload."),
+    (r"ebbtide scale \{name\}", "The user asked how to suspend it."),
+    (r"ebbtide scale --reset", "The user asked for the plan of an apply, and the spec's values return."),
+)
+
+
+def test_a_command_of_a_message_that_changes_the_cluster_takes_nothing_from_what_serves() -> None:
+    texts = [file.read_text() for file in (ROOT / "platform").rglob("*.html")]
+    for file in (ROOT / "platform").rglob("*.py"):
+        # A message may be several strings, one on each line.
+        nodes = ast.walk(ast.parse(file.read_text()))
+        texts += [ast.unparse(node) for node in nodes if isinstance(node, (ast.JoinedStr, ast.Constant))]
+    printed = {match[0] for text in texts for match in CHANGING.finditer(text)}
+    assert [text for text in sorted(printed) if not any(re.match(row, text) for row, _ in HARMLESS)] == []
+    for row, reason in HARMLESS:
+        assert any(re.match(row, text) for text in printed), row
+        assert reason.endswith(".") or (ROOT / reason).exists(), reason
 
 
 @pytest.fixture

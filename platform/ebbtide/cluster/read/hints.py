@@ -15,7 +15,7 @@ from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import LiveWorkload, parse_timestamp
 from ebbtide.cluster.read.model_caches import find_download_trouble
-from ebbtide.cluster.read.revision_state import list_current_revisions, list_revision_pods
+from ebbtide.cluster.read.revision_state import list_current_revisions, list_revision_pods, list_routed_revisions
 from ebbtide.cluster.read.status import compute_status
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import read_annotation, read_setting
@@ -128,12 +128,17 @@ def _suggest_fix(cause: str, live: LiveWorkload, pod: Object, container: str) ->
 
 
 def describe_idle_holders(live: LiveWorkload) -> Iterator[str]:
-    """Yield a sentence for each failed revision whose pods hold resources, with when they go and how to free them."""
+    """Yield a sentence for each failed revision whose pods hold resources, with when they go and how to free them.
+
+    A pod without a node holds nothing. A revision that the route needs is never named, because the command deletes it.
+    """
     newest = live.revisions[-1]["metadata"]["name"] if live.revisions else ""
+    needed = list_routed_revisions(live)
     for revision in live.revisions:
         name = revision["metadata"]["name"]
-        alive = list_revision_pods(live, name)
-        if any(of_pod.is_ready(pod) for pod in alive) or not any(map(of_pod.find_trouble, alive)):
+        alive = [pod for pod in list_revision_pods(live, name) if get_at(pod, "spec", "nodeName")]
+        failing = any(map(of_pod.find_trouble, alive)) and not any(map(of_pod.is_ready, alive))
+        if name in needed or not failing:
             continue
         totals: dict[str, float] = {}
         for pod in alive:
@@ -141,7 +146,7 @@ def describe_idle_holders(live: LiveWorkload) -> Iterator[str]:
                 if resource != "memory":
                     totals[resource] = totals.get(resource, 0.0) + amount
         amounts_text = " and ".join(format_amount(resource, amount) for resource, amount in sorted(totals.items()))
-        if not amounts_text or (name == newest and len(live.revisions) == 1):
+        if not amounts_text or len(live.revisions) == 1:
             continue
         known = read_setting(revision, keys.PROGRESS_DEADLINE) is not None
         limit = read_annotation(revision, keys.PROGRESS_DEADLINE) if known else "10 min by default"

@@ -256,7 +256,8 @@ def explain_selector(deployment: str, namespace: str = "") -> str:
     place = f" -n {namespace}" if namespace else ""
     return (
         f"KServe cannot update Deployment {deployment}: its selector has the labels of the pods, and cannot be changed; delete "
-        f"it with kubectl delete deployment {deployment}{place}, and KServe creates the new one"
+        f"it with kubectl delete deployment {deployment}{place}, and KServe creates the new one; requests fail until its replicas "
+        "are ready"
     )
 
 

@@ -224,6 +224,16 @@ def traffic_shares(live: LiveWorkload) -> dict[str, int]:
     return sum_percents(get_at(live.service, "status", "traffic", default=[]))
 
 
+def list_routed_revisions(live: LiveWorkload) -> set[str]:
+    """Return the revisions without which the route fails: those that the traffic names, also for a tag, and the newest ready one.
+
+    Upstream: knative.dev/serving pkg/reconciler/route/traffic/traffic.go (a missing target ends the whole route).
+    """
+    rows = (row for part in ("spec", "status") for row in get_at(live.service, part, "traffic", default=[]))
+    named = {*(row.get("revisionName") for row in rows), get_at(live.service, "status", "latestReadyRevisionName")}
+    return {name for name in named if name}
+
+
 def sum_percents(rows: Iterable[Object], newest: str = "") -> dict[str, int]:
     """Return the percentage of each revision that has one; ``newest`` is the revision of a row that names none."""
     shares: dict[str, int] = {}
