@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 import situations
-from advice import NEW, OLD, ServiceState, find_commands, judge_command, list_states, list_texts
+from advice import NEW, OLD, ServiceState, find_commands, has_ready_pod, judge_command, list_states, list_texts
 from ebbtide.cluster.read.hints import describe_idle_holders
+from ebbtide.cluster.read.status import compute_status
 from ebbtide.core.base import keys
 
 if TYPE_CHECKING:
     from ebbtide.cluster.read.inventory import LiveWorkload
+
+#: A reason about a revision that answers requests.
+SERVES: Final = re.compile(r"(?P<revision>[\w-]+) (?P<words>still serves|serves until it is ready)")
 
 
 def list_commands(live: LiveWorkload) -> list[str]:
@@ -31,15 +37,23 @@ def test_no_command_of_a_recorded_situation_harms_what_serves(name: str) -> None
     assert find_harm(list_commands(live), live) == []
 
 
-def test_no_command_of_a_generated_state_harms_what_serves() -> None:
+def test_no_command_or_phase_of_a_generated_state_is_wrong_about_what_serves() -> None:
+    """The states are the same, because each takes milliseconds."""
     seen: set[str] = set()
     for state in list_states():
         live = state.make_live()
+        status = compute_status(live)
+        for match in SERVES.finditer(status.why):
+            assert has_ready_pod(live, match["revision"]), (state, status.why)
+            seen.add(match["words"])
+        if not has_ready_pod(live):
+            silent = status.phase in {"Pending", "Resuming", "Degraded", "Initializing"}
+            assert silent or "is scaled to zero" in status.why, (state, status)
         commands = list_commands(live)
         assert find_harm(commands, live) == [], state
         seen.update(commands)
-    # The law is about something: a failed revision without traffic is still named.
-    assert f"kubectl delete revision {NEW} -n op-record" in seen
+    # The law is about something: a failed revision without traffic is still named, and so is one that serves.
+    assert {f"kubectl delete revision {NEW} -n op-record", "still serves", "serves until it is ready"} <= seen
 
 
 def test_the_revision_with_all_traffic_is_not_deleted_while_its_pod_waits_for_a_node() -> None:
@@ -93,3 +107,48 @@ def test_what_is_restored_is_the_template() -> None:
 
     assert any(f"{keys.TARGET}-" in command for command in commands)
     assert find_harm(commands, live) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "phase", "first"),
+    [
+        ("pending", "starting", "Pending", f"{OLD}, which has the traffic, has no ready replica: waiting for a node"),
+        ("pending", "failing", "Pending", f"{OLD}, which has the traffic, has no ready replica: waiting for a node"),
+        (
+            "starting",
+            "failing",
+            "Resuming",
+            f"{OLD}, which has the traffic, has no ready replica: the server is starting",
+        ),
+        ("failing", "pending", "Degraded", f"{OLD}, which has the traffic, has no ready replica: container"),
+        ("ready", "starting", "Updating", f"revision {NEW}: "),
+        ("ready", "failing", "Degraded", f"revision {NEW} fails: "),
+    ],
+)
+def test_the_serving_revision_comes_first_without_a_ready_pod(old: str, new: str, phase: str, first: str) -> None:
+    status = compute_status(ServiceState(old, new, "True", "Unknown", "old").make_live())
+
+    assert status.phase == phase
+    assert status.why.startswith(first)
+    # A wait for the update continues until it has failed or is ready.
+    assert status.settled is (old == "ready" and new == "failing")
+
+
+def test_a_deleted_revision_serves_nothing() -> None:
+    live = ServiceState("none", "starting", "True", "Unknown", "old").make_live()
+    live = replace(live, revisions=live.revisions[1:])
+
+    status = compute_status(live)
+
+    assert (status.phase, status.settled) == ("Degraded", False)
+    assert status.why.startswith(f"revision {OLD}, which has the traffic, does not exist; revision {NEW}: ")
+
+
+def test_a_revision_at_zero_serves_at_the_next_request() -> None:
+    live = ServiceState("none", "starting", "True", "Unknown", "old").make_live()
+    live = replace(live, scalers=tuple({**row, "status": {"desiredScale": 0}} for row in live.scalers))
+
+    status = compute_status(live)
+
+    assert status.phase == "Updating"
+    assert status.why.endswith(f"{OLD} is scaled to zero; the next request starts a replica")

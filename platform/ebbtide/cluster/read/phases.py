@@ -13,7 +13,7 @@ from ebbtide.cluster.client.protocol import KSERVE, LLM
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read import revision_state as of_revision
 from ebbtide.cluster.read.inventory import LiveWorkload, find_by_name
-from ebbtide.cluster.read.scaling_state import Replicas, describe_blind_hpa
+from ebbtide.cluster.read.scaling_state import Replicas, describe_blind_hpa, desired_replicas
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.prose import count_noun
@@ -120,7 +120,7 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
         # Knative may still name the wait for a node although the pod has one and fails there.
         if recovery and not failing:
             if serving:
-                return "Updating", f"revision {newest}: {trouble or recovery}; {serving} serves until it is ready"
+                return _phase_of_update(live, serving, "Updating", f"revision {newest}: {trouble or recovery}")
             blocked = trouble or not of_revision.list_revision_pods(live, newest)
             return ("Pending" if blocked else "Initializing"), trouble or recovery
         failure = (
@@ -129,16 +129,34 @@ def _phase_of_knative(live: LiveWorkload, replicas: Replicas) -> tuple[Phase, st
             else trouble or of_revision.explain_failure(live, newest) or of_revision.condition_message(ready)
         )
         if failure and serving:
-            return "Degraded", f"revision {newest} failed: {failure}; {serving} still serves"
+            return _phase_of_update(live, serving, "Degraded", f"revision {newest} failed: {failure}")
         # A failure has a reason; without one the revision has only just been created.
         if failure:
             return "Failed", failure
     if serving and failing:
-        return "Degraded", f"revision {newest} fails: {trouble}; {serving} still serves"
+        return _phase_of_update(live, serving, "Degraded", f"revision {newest} fails: {trouble}")
     if serving:
         progress = trouble or of_revision.describe_progress(live, newest)
-        return "Updating", f"revision {newest}: {progress}; {serving} serves until it is ready"
+        return _phase_of_update(live, serving, "Updating", f"revision {newest}: {progress}")
     return ("Failed", trouble) if failing else _phase_of_first_start(live, newest, trouble)
+
+
+def _phase_of_update(live: LiveWorkload, latest: str, phase: Phase, words: str) -> tuple[Phase, str]:
+    """Return the phase during or after an update: its own, or that of the revision with the traffic, if no pod of it is ready."""
+    shares = of_revision.traffic_shares(live)
+    serving = latest if latest in shares or not shares else next(iter(shares))
+    pods = of_revision.list_revision_pods(live, serving)
+    if any(map(of_pod.is_ready, pods)):
+        return phase, f"{words}; {serving} {'serves until it is ready' if phase == 'Updating' else 'still serves'}"
+    if find_by_name(live.revisions, serving) is None:
+        return "Degraded", f"revision {serving}, which has the traffic, does not exist; {words}"
+    if (trouble := of_revision.find_trouble(live, serving)) is not None:
+        own: Phase = "Pending" if trouble.kind == "unschedulable" else "Degraded"
+        return own, f"{serving}, which has the traffic, has no ready replica: {trouble.words}; {words}"
+    if not pods and desired_replicas(live, serving) == 0:
+        return phase, f"{words}; {serving} is scaled to zero; the next request starts a replica"
+    progress = of_revision.describe_progress(live, serving)
+    return "Resuming", f"{serving}, which has the traffic, has no ready replica: {progress}; {words}"
 
 
 def _phase_of_first_start(live: LiveWorkload, newest: str, trouble: str) -> tuple[Phase, str]:

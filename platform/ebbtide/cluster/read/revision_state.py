@@ -42,6 +42,17 @@ def is_retried(live: LiveWorkload, revision: str) -> bool:
     )
 
 
+def is_updating(live: LiveWorkload) -> bool:
+    """Return whether the newest revision may still become ready for the first time."""
+    names = (get_at(live.service, "status", f"latest{kind}RevisionName", default="") for kind in ("Created", "Ready"))
+    newest, serving = names
+    if newest == serving:
+        return False
+    trouble = find_trouble(live, newest)
+    unfinished = _find_revision_ready(live, newest).get("status") != "False" or explain_recovery(live, newest)
+    return bool(unfinished) and (trouble is None or trouble.kind not in of_pod.FAILING)
+
+
 def condition_message(condition: Object) -> str:
     """Return a condition's message, reworded if Ebbtide knows it."""
     text = str(condition.get("message") or "").strip()

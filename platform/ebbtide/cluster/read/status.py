@@ -174,6 +174,8 @@ def _compute_status(live: LiveWorkload) -> Status:
     retried = phase in {"Failed", "Degraded"} and any(
         of_revision.is_retried(live, name) for name in of_revision.list_current_revisions(live)[:1]
     )
+    # The serving revision may have failed before the newest one is ready.
+    retried = retried or (phase == "Degraded" and of_revision.is_updating(live))
     return Status(
         name=live.name,
         namespace=live.namespace,
