@@ -23,6 +23,8 @@ from ebbtide.core.translation.objects import Object
 
 #: Fields of a manual scale override, and the revision annotation of each.
 SCALED: Final = {"minReplicas": keys.MIN_SCALE, "maxReplicas": keys.MAX_SCALE, "metricThreshold": keys.TARGET}
+#: Annotations with Knative's prefix that only Ebbtide writes on a revision, so that no template has them.
+OWN: Final = frozenset({keys.DECISION, keys.LEADER, keys.ROLLOUT})
 #: Length to which the value of an edited annotation is cut.
 EDIT_LENGTH: Final = 60
 #: The words of a floor's cause.
@@ -248,7 +250,7 @@ def find_revision_edits(top: Object, service: Object | None, revision: Object | 
         return ()
     if get_at(service, "status", "observedGeneration") != get_at(metadata, "generation"):
         return ()
-    changed = {SCALED[name] for name in read_scale_record(top).values}
+    changed = {*OWN, *(SCALED[name] for name in read_scale_record(top).values)}
     if read_annotation(top, keys.FLOOR) is not None:
         changed.add(keys.MIN_SCALE)
     live = get_at(revision, "metadata", "annotations", default={})
