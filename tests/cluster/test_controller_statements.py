@@ -12,7 +12,10 @@ from test_floor_law import SPACE
 from advice import find_commands, judge_command, list_texts
 from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.read.inventory import find_workload
+from ebbtide.cluster.read.past import replay_history
 from ebbtide.cluster.read.records import find_revision_edits
+from ebbtide.cluster.read.why import explain_replicas
+from ebbtide.cluster.slo.source import History, Ref, SeriesPoint
 from ebbtide.core.base import keys
 from ebbtide.core.profile.models import ProfileSpec, Projects
 
@@ -20,6 +23,18 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.inventory import LiveWorkload
 
 STEPS = 12
+
+
+class SteadyLoad:
+    """A source in which each replica has always had the same number of requests in flight."""
+
+    def __init__(self, load: float) -> None:
+        self.load = load
+
+    def history(self, ref: Ref, start: float, end: float, step: float) -> History:
+        times = [start + step * number for number in range(round((end - start) / step) + 1)]
+        values = {"stable": self.load, "panic": self.load, "ready": 1.0}
+        return History(ref, {name: tuple(SeriesPoint(at, value) for at in times) for name, value in values.items()})
 
 
 class Served:
@@ -60,3 +75,40 @@ def test_an_edit_next_to_the_controllers_annotations_is_reported_alone() -> None
     live.revisions[-1]["metadata"]["annotations"][keys.WINDOW] = "30s"
 
     assert [edit.key for edit in find_revision_edits(live.top, live.service, live.revisions[-1])] == [keys.WINDOW]
+
+
+@pytest.mark.parametrize(("load", "minimum"), [(9.0, 0), (9.0, 1), (2.0, 0), (3.0, 1)])
+def test_why_names_the_floor_and_takes_the_minimum_from_the_spec(load: float, minimum: int) -> None:
+    served = Served(minimum)
+    for _ in range(3):
+        live = served.step(load)
+    lines = explain_replicas(live).lines()
+
+    floor = min(8, round(load))
+    assert lines[0].endswith(f"minimum {minimum}, maximum 8")
+    assert lines[1].startswith(f"  floor {floor} by Ebbtide's controller")
+    assert [line for line in lines if "minReplicas" in line] == []
+    assert any(f"the floor is maxReplicas {floor}" in line or f"kept at the floor {floor}" in line for line in lines)
+
+
+def test_the_load_and_the_calculation_are_next_to_the_floor() -> None:
+    served = Served(1)
+    for _ in range(3):
+        live = served.step(3.0)
+    source = SteadyLoad(0.5)
+
+    why = explain_replicas(live, source)  # type: ignore[arg-type] # only history is called
+    history = source.history(Ref(SPACE, "chat"), live.now - 600, live.now, 10)
+    past = replay_history(live, history, 10, ProfileSpec()).explain(live.now)
+
+    for reasons in (why.reasons, past):
+        assert any(reason.words.startswith("limited by the floor 3: 1 replica desired") for reason in reasons), reasons
+    assert any(line.startswith("bounds  floor 3 to 8") for line in why.sums)
+
+
+def test_a_floor_at_the_specs_minimum_is_the_minimum() -> None:
+    served = Served(2)
+    for _ in range(3):
+        live = served.step(1.0)
+
+    assert any("kept at minReplicas 2" in reason.words for reason in explain_replicas(live).reasons)

@@ -56,6 +56,8 @@ class PastDecisions:
     marks: tuple[Mark, ...]
     steps: tuple[ReplayedStep, ...] = ()
     settings: Setting | None = None
+    #: The name of their lower bound.
+    low_name: str = why.MINIMUM
     #: The desired replicas that were reported, by time.
     wanted: dict[float, float] | None = None
     unknown: str = ""
@@ -117,7 +119,7 @@ class PastDecisions:
             return
         reported = (self.wanted or {}).get(last.reading.time)
         yield from why.explain_decision(
-            ReplayedDecision(self.settings, steps, -1 if reported is None else int(reported))
+            ReplayedDecision(self.settings, steps, -1 if reported is None else int(reported), self.low_name)
         )
 
 
@@ -145,7 +147,8 @@ def replay_history(live: LiveWorkload, history: History, step: float, cluster: P
     revision = inventory.find_by_name(live.revisions, name)
     created = 0.0 if revision is None else inventory.parse_timestamp(revision["metadata"].get("creationTimestamp"))
     known = {point.time: point.value for point in history.series.get("wanted", ()) if point.value is not None}
-    return PastDecisions(marks, steps, settings, known, "", step, created)
+    low_name = why.name_minimum(live, targets.scale_bounds(settings.revision, settings.config)[0])
+    return PastDecisions(marks, steps, settings, low_name, known, "", step, created)
 
 
 def _list_marks(live: LiveWorkload) -> Iterator[Mark]:

@@ -41,6 +41,9 @@ Scaler = Literal["kpa", "hpa", "none"]
 Topic = Literal["load", "bound", "rest", "pace", "hand", "rollout", "pods", "unknown"]
 #: Unit of each KPA metric, by the metric's name in Knative.
 UNITS: Final = {row.knative or "": row.unit_label for row in metrics.ROWS.values() if row.autoscaler == "kpa"}
+#: The names of the KPA's lower bound.
+MINIMUM: Final = "minReplicas"
+FLOOR: Final = "the floor"
 TIMES: Final = "\N{MULTIPLICATION SIGN}"
 #: The topic of each cause of a floor that is not about the load.
 FLOOR_TOPICS: Final[dict[str, Topic]] = {
@@ -309,17 +312,23 @@ def _explain_kpa(
     if reported == 0 and state.phase == "Failed":
         part = _explain_by("rest", "scaled to zero by Knative, because no replica became ready", "kpa")
         return part._replace(numbers=numbers)
+    low_name = name_minimum(live, low)
     if low == high and low:
-        return _explain_by("bound", _explain_fixed_bounds(low), "kpa")._replace(numbers=numbers)
+        fixed = (
+            _explain_fixed_bounds(low)
+            if low_name == MINIMUM
+            else f"{low_name} is maxReplicas {high}, so Knative adds none"
+        )
+        return _explain_by("bound", fixed, "kpa")._replace(numbers=numbers)
     if reported == 0 and state.replicas.ready == 0:
         reasons = [_explain_zero(scaler, revision, live.now)]
         return _ScalerExplanation("kpa", reasons, numbers, [_make_target_line(spec)])
     last_replica = _explain_last_replica(scaler, revision, config, reported, live.now)
     if isinstance(readings, str):
-        reasons = [*_explain_bounds(spec, low, high, reported, readings), *last_replica]
+        reasons = [*_explain_bounds(spec, (low, high), low_name, reported, readings), *last_replica]
         return _ScalerExplanation("kpa", reasons, numbers, [_make_target_line(spec)])
     last = readings[-1]
-    decision = ReplayedDecision(settings, replay_decisions(spec, readings), reported)
+    decision = ReplayedDecision(settings, replay_decisions(spec, readings), reported, low_name)
     numbers |= {"stable": last.stable, "panic": last.panic, "desired": decision.desired, "asOf": last.time}
     reasons = [*explain_decision(decision), *last_replica]
     return _ScalerExplanation("kpa", reasons, numbers, list(_make_calculation(decision)))
@@ -356,6 +365,12 @@ def _add_floor(part: _ScalerExplanation, live: LiveWorkload, name: str) -> _Scal
     return part._replace(reasons=[WhyReason(topic, words), *part.reasons], sums=[*lines, *part.sums])
 
 
+def name_minimum(live: LiveWorkload, low: int) -> str:
+    """Return the name of the KPA's lower bound: the controller's floor, if it is above the spec's minReplicas."""
+    settings = scaling_state.read_floor_settings(live.top)
+    return MINIMUM if settings is None or low <= settings.minimum else FLOOR
+
+
 def _explain_zero(scaler: Object, revision: RevisionSettings, now: float) -> WhyReason:
     since = inventory.parse_timestamp(of_pod.find_condition(scaler, "Active").get("lastTransitionTime"))
     first = max(revision.activation_scale or 0, 1)
@@ -385,15 +400,18 @@ def _explain_last_replica(
     )
 
 
-def _explain_bounds(spec: kpa.DeciderSpec, low: int, high: int, desired: int, unknown: str) -> Iterator[WhyReason]:
+def _explain_bounds(
+    spec: kpa.DeciderSpec, bounds: tuple[int, int], low_name: str, desired: int, unknown: str
+) -> Iterator[WhyReason]:
     """Yield the bounds of the load that follow from the desired number of replicas."""
+    low, high = bounds
     target, unit = spec.target_value, UNITS[spec.scaling_metric]
     window = f"on average over {format_duration(spec.stable_window)}"
     if desired < 0:
         yield WhyReason("unknown", "the autoscaler has not decided yet, because it has no metrics")
     elif desired <= max(low, spec.activation_scale):
-        floor = f"minReplicas {low}" if low >= spec.activation_scale else f"activationReplicas {spec.activation_scale}"
-        bound = f"kept at {floor}: " if desired else ""
+        kept = f"{low_name} {low}" if low >= spec.activation_scale else f"activationReplicas {spec.activation_scale}"
+        bound = f"kept at {kept}: " if desired else ""
         yield WhyReason("load", f"{bound}at most {format_number(desired * target)} {unit} {window}; {unknown}")
     elif high and desired >= high:
         yield WhyReason(
@@ -438,6 +456,8 @@ class ReplayedDecision(NamedTuple):
     steps: tuple[ReplayedStep, ...]
     #: The desired number of replicas that the autoscaler reports, below 0 if it does not know.
     reported: int
+    #: The name of the lower bound: ``MINIMUM`` or ``FLOOR``.
+    low_name: str
 
     @property
     def spec(self) -> kpa.DeciderSpec:
@@ -497,7 +517,9 @@ def explain_decision(decision: ReplayedDecision) -> Iterator[WhyReason]:
             f"{format_duration(max(0.0, spec.scale_down_delay - ago))}",
         )
     if low and decision.desired < low:
-        yield WhyReason("bound", f"limited by minReplicas {low}: {count_noun(decision.desired, 'replica')} desired")
+        yield WhyReason(
+            "bound", f"limited by {decision.low_name} {low}: {count_noun(decision.desired, 'replica')} desired"
+        )
     if high and decision.desired > high:
         yield WhyReason("bound", f"limited by maxReplicas {high}: {count_noun(decision.desired, 'replica')} desired")
     within = max(low, min(decision.desired, high or decision.desired))
@@ -554,7 +576,8 @@ def _make_calculation(decision: ReplayedDecision) -> Iterator[str]:
     start = math.ceil(spec.panic_threshold * pods)
     yield f"panic   starts if the panic window needs {start} = {format_number(spec.panic_threshold)} {TIMES} {pods} ready"
     yield f"rate    {terms.lower} to {terms.upper} in one decision, from {last.ready} ready"
-    yield f"bounds  {low} to {high or 'unlimited'}; calculated {decision.desired}, the autoscaler reports {decision.reported}"
+    floor = "floor " if decision.low_name == FLOOR else ""
+    yield f"bounds  {floor}{low} to {high or 'unlimited'}; calculated {decision.desired}, the autoscaler reports {decision.reported}"
 
 
 def _format_target(spec: kpa.DeciderSpec) -> str:
