@@ -229,7 +229,8 @@ def test_the_pods_that_hold_gpus_are_their_holders(taken: list[Case]) -> None:
             amount = case.ask.request.devices * case.backend.share(case.ask)
         else:
             (amount,) = of_pod.sum_pod_gpus(case.pod).values()
-        assert holders == [ResourceHolder("chat", "team", amount, 50)]
+        queue = pod["metadata"]["labels"].get(keys.KAI_QUEUE, "")
+        assert holders == [ResourceHolder("chat", "team", amount, 50, queue)]
         pod["metadata"].setdefault("annotations", {})[keys.KAI_POD_GROUP] = "pg-chat-00001-x-u"
         (holder,) = (row for supply in compute_supplies([node], [pod]).values() for row in supply.holders)
         assert holder.priority == (125 if case.backend.scheduler else 50)

@@ -371,7 +371,7 @@ def test_holders_are_listed_with_priorities() -> None:
 
 
 def kai_pod(
-    name: str, fraction: str, *, priority: int = 125, alone: bool = False, place: str = "node"
+    name: str, fraction: str, *, priority: int = 125, alone: bool = False, place: str = "node", queue: str = "record"
 ) -> dict[str, Any]:
     """Return a Knative pod with a part of a GPU, as KAI runs it; without gang scheduling its group is its own."""
     group = f"pg-{name}-00001-x-u" if alone else f"pg-{name}-00001-r"
@@ -380,7 +380,11 @@ def kai_pod(
             "name": f"{name}-00001-x",
             "namespace": "shop",
             "uid": "u",
-            "labels": {keys.KNATIVE_SERVICE: name, keys.KNATIVE_REVISION: f"{name}-00001"},
+            "labels": {
+                keys.KNATIVE_SERVICE: name,
+                keys.KNATIVE_REVISION: f"{name}-00001",
+                keys.KAI_QUEUE: queue,
+            },
             "annotations": {keys.KAI_FRACTION: fraction, keys.KAI_POD_GROUP: group},
         },
         "spec": {
@@ -421,9 +425,45 @@ def test_the_holders_of_a_gpu_under_kai_are_the_pods_with_its_parts(*, alone: bo
 
     assert f"waiting for 0.5 GPUs: 1 of 1 used by train, embed{end}" in words(answer)
     assert [line for line in answer.lines() if " holds " in line] == [
-        f"  shop/train holds 0.75 at priority {priority}",
-        "  shop/embed holds 0.25 at priority 125",
+        f"  shop/train holds 0.75 at priority {priority} in queue record",
+        "  shop/embed holds 0.25 at priority 125 in queue record",
     ]
+
+
+@pytest.mark.parametrize(
+    ("holders", "priority", "end"),
+    [
+        # In another queue, KAI preempts nothing, and reclaims preemptible pods whatever their priority.
+        ([("tr-0", "research", 50)], 125, "KAI reclaims from queue research (tr-0) only what exceeds its quota"),
+        ([("tr-0", "research", 50)], 50, "KAI reclaims from queue research (tr-0) only what exceeds its quota"),
+        ([("chat", "research", 125)], 125, "priority class inference cannot preempt them"),
+        ([("own", "record", 75), ("chat", "research", 125)], 125, "own must be preempted first"),
+        (
+            [("own", "record", 75), ("tr-0", "research", 50), ("tr-1", "research", 50), ("batch", "lab", 75)],
+            125,
+            (
+                "own must be preempted first; KAI reclaims from queue research (tr-0, tr-1) and from queue lab (batch) only "
+                "what exceeds its quota"
+            ),
+        ),
+    ],
+)
+def test_kai_preempts_only_in_the_queue_of_the_pod(
+    holders: list[tuple[str, str, int]], priority: int, end: str
+) -> None:
+    recording = situations.data("kai-over-quota")
+    (pod,) = recording["pods"]
+    pod["metadata"]["annotations"][keys.KAI_FRACTION] = "0.5"
+    pod["spec"] |= {"priority": priority, "priorityClassName": "inference"}
+    pod["spec"]["containers"][0]["resources"] = {}
+    pod["status"]["conditions"][0]["message"] = "Node didn't have enough resources: GPUs, requested: 0.5, used: 1"
+    node = {"metadata": {"name": "node"}, "status": {"allocatable": {keys.GPU: "1"}}}
+    pods = [kai_pod(name, str(1 / len(holders)), priority=rank, queue=queue) for name, queue, rank in holders]
+    live = replace(situations.live(recording), supplies=compute_supplies([node], pods))
+
+    (reason,) = (row.words for row in explain_replicas(live).reasons if "0.5 GPUs" in row.words)
+
+    assert reason.endswith(f" used by {', '.join(name for name, _, _ in holders)}; {end}")
 
 
 # HPAs.

@@ -28,12 +28,13 @@ from ebbtide.core.translation.objects import Object
 
 @body()
 class ResourceHolder:
-    """A holder of a resource: the workload or pod, its amount, and its priority value."""
+    """A holder of a resource: the workload or pod, its amount, its priority value, and its queue of KAI, empty without one."""
 
     name: str
     namespace: str
     amount: float
     priority: int
+    queue: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,11 +463,16 @@ def compute_supplies(
             continue
         for resource, amount in of_pod.count_held_gpus(pod, by_name.get(pod["spec"]["nodeName"])).items():
             if resource in holders:
-                namespace = pod["metadata"]["namespace"]
-                holder = ResourceHolder(workload_name_of_pod(pod), namespace, amount, gpu.find_rank(pod))
-                holders[resource].append(holder)
+                holders[resource].append(_make_holder(pod, amount))
     supplies = {name: ResourceSupply(amount, tuple(holders[name])) for name, amount in total.items() if amount}
     return {**_compute_claimed_supplies(pods, claims, classes), **supplies}
+
+
+def _make_holder(pod: Object, amount: float) -> ResourceHolder:
+    queue = get_at(pod, "metadata", "labels", keys.KAI_QUEUE, default="")
+    return ResourceHolder(
+        workload_name_of_pod(pod), pod["metadata"]["namespace"], amount, gpu.find_rank(pod), str(queue)
+    )
 
 
 def _compute_claimed_supplies(
@@ -476,13 +482,11 @@ def _compute_claimed_supplies(
     pods_by_uid = {pod["metadata"].get("uid"): pod for pod in pods}
     supplies: dict[str, ResourceSupply] = {}
     for device_class in classes:
-        holders = []
+        holders: list[ResourceHolder] = []
         for claim in of_claim.find_holding(device_class, claims):
             amount = sum("consumedCapacity" not in row for row in of_claim.list_allocations(claim))
-            for user in get_at(claim, "status", "reservedFor", default=[]):
-                if (pod := pods_by_uid.get(user.get("uid"))) is not None:
-                    name, namespace = workload_name_of_pod(pod), pod["metadata"]["namespace"]
-                    holders.append(ResourceHolder(name, namespace, amount, gpu.find_rank(pod)))
+            users = (user.get("uid") for user in get_at(claim, "status", "reservedFor", default=[]))
+            holders += [_make_holder(pods_by_uid[uid], amount) for uid in users if uid in pods_by_uid]
         supply = ResourceSupply(sum(holder.amount for holder in holders), tuple(holders))
         supplies |= dict.fromkeys(of_claim.list_resources(device_class), supply)
     return supplies

@@ -6,13 +6,14 @@ Upstream: k8s.io/kubernetes pkg/scheduler/framework/types.go (messages of FitErr
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from itertools import takewhile
 from typing import Final
 
 from ebbtide.cluster.read import amounts
 from ebbtide.cluster.read import claims as of_claim
 from ebbtide.cluster.read import pods as of_pod
-from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD, LiveWorkload, ResourceSupply, find_eviction
+from ebbtide.cluster.read.inventory import KUEUE_WORKLOAD, LiveWorkload, ResourceHolder, ResourceSupply, find_eviction
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation import gpu
@@ -220,15 +221,35 @@ def _explain_gpu_wait(resource: str, message: str, pod: Object, supply: Resource
         return f"{waits}: the preempted pods are still terminating"
     waits += f": {supply.used:g} of {supply.total:g} used by {users}"
     priority = gpu.find_rank(pod)
+    own, reclaim = supply.holders, ""
     if get_at(pod, "spec", "schedulerName") == KAI:
         # KAI evicts only preemptible pods.
         priority = min(priority, NON_PREEMPTIBLE)
-    weaker = dict.fromkeys(holder.name for holder in supply.holders if holder.priority < priority)
-    if get_at(pod, "spec", "preemptionPolicy") == "Never" or not weaker:
-        name = get_at(pod, "spec", "priorityClassName", default="")
-        preemptor = f"priority class {name}" if name else "a pod without a priority"
-        return f"{waits}; {preemptor} cannot preempt them"
-    return f"{waits}; {', '.join(weaker)} must be preempted first"
+        queue = get_at(pod, "metadata", "labels", keys.KAI_QUEUE, default="")
+        own = tuple(holder for holder in supply.holders if holder.queue == queue)
+        reclaim = _explain_reclaim(queue, supply.holders)
+    weaker = dict.fromkeys(holder.name for holder in own if holder.priority < priority)
+    if get_at(pod, "spec", "preemptionPolicy") != "Never" and weaker:
+        return f"{waits}; {', '.join(weaker)} must be preempted first{reclaim}"
+    if reclaim:
+        return f"{waits}{reclaim}"
+    name = get_at(pod, "spec", "priorityClassName", default="")
+    preemptor = f"priority class {name}" if name else "a pod without a priority"
+    return f"{waits}; {preemptor} cannot preempt them"
+
+
+def _explain_reclaim(queue: str, holders: Iterable[ResourceHolder]) -> str:
+    """Return what KAI takes from the preemptible holders of other queues, whatever their priority; empty without any.
+
+    Upstream: KAI-Scheduler pkg/scheduler/actions/preempt/preempt.go (victims are of the same queue),
+    pkg/scheduler/actions/reclaim/reclaim.go (and of a queue above its share).
+    """
+    others: dict[str, dict[str, None]] = {}
+    for holder in holders:
+        if holder.queue and holder.queue != queue and holder.priority < NON_PREEMPTIBLE:
+            others.setdefault(holder.queue, {})[holder.name] = None
+    parts = (f"from queue {name} ({', '.join(names)})" for name, names in others.items())
+    return f"; KAI reclaims {' and '.join(parts)} only what exceeds its quota" if others else ""
 
 
 def _format_request(resource: str, amount: float) -> str:

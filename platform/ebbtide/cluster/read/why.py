@@ -126,7 +126,7 @@ class Why:
         reasons = [f"  {reason.words}" for reason in self.reasons]
         holders = [
             f"  {row.namespace}/{row.name} holds {format_number(row.amount) if row.amount else 'a part of a device'} at priority "
-            f"{row.priority}"
+            f"{row.priority}{f' in queue {row.queue}' if row.queue else ''}"
             for row in self.holders
         ]
         return [head, *reasons, *(["", *holders] if holders else []), *(["", *(f"  {line}" for line in self.sums)])]
