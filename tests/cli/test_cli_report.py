@@ -11,12 +11,18 @@ import pytest
 pytest.importorskip("numpy", reason="the simulator needs it")
 
 from ebbtide.cli import main
-from ebbtide.cluster.slo import cost_pages
-from ebbtide.cluster.slo.cost_report import ReportInputs, find_known_range, make_cost_report, make_cost_rows
+from ebbtide.cluster.slo import cost_pages, cost_report
+from ebbtide.cluster.slo.cost_report import (
+    ReportInputs,
+    find_known_range,
+    make_cost_report,
+    make_cost_rows,
+    read_record,
+)
 from ebbtide.cluster.slo.replay import write_traffic_log
-from ebbtide.cluster.slo.source import History, Ref, SeriesPoint
+from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, StartTimes
 from ebbtide.core.documents import profiles
-from ebbtide.simulator.savings import SEEDS
+from ebbtide.simulator.savings import SEEDS, SimulatedRange
 from live_cluster import PROFILE, connected, simulated, spec, workload
 from recorded import HOUR, RecordedSource
 
@@ -128,6 +134,71 @@ def test_nothing_is_proposed_where_the_replay_differs_from_the_measured_replicas
 
     assert row.replay.change is None
     assert "no change is proposed" in row.notes[-1]
+
+
+class UnrecordedStarts(RecordedSource):
+    """A source without kube-state-metrics."""
+
+    def starts(self, _ref: Ref, _start: float, _end: float) -> list[StartTimes]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("pods", "start_up", "basis"), [((1.0, 4.0, 3.0), "3 s", "pods that exist (3)"), ((), "45s", "")]
+)
+def test_without_recorded_starts_the_pods_that_exist_say_how_long_one_takes(
+    pods: tuple[float, ...], start_up: str, basis: str
+) -> None:
+    inputs = ReportInputs(UnrecordedStarts(), PRICED, NOW - 24 * HOUR, NOW, None, lambda _: pods)
+
+    record = read_record(live(), inputs)
+
+    assert record.request.start_up == start_up
+    assert (basis or "an assumption") in record.notes[-1]
+
+
+def test_a_record_of_minutes_proposes_nothing(report: Any) -> None:
+    (row,) = report.rows
+    record = replace(row.record, start=row.record.end - 180)
+    assert row.replay.change is not None
+
+    short: Any = cost_report._complete_row(row, record, row.replay, 1.0)  # noqa: SLF001 - without another replay
+
+    assert (short.replay.change, short.saved) == (None, None)
+    assert "covers only 3 min" in short.notes[-1]
+
+
+def test_a_change_that_saves_nothing_is_not_proposed(report: Any) -> None:
+    (row,) = report.rows
+    change = replace(row.replay.change, hours_saved=SimulatedRange(0.004, 0.001, 0.009))
+
+    idle: Any = cost_report._complete_row(row, row.record, replace(row.replay, change=change), 1.0)  # noqa: SLF001 - as above
+
+    assert idle.replay.change is None
+    assert change.text in idle.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("measured", "used", "texts"),
+    [
+        (0.134, 0.082, ("0.13", "0.08")),
+        (1234.56, 1600.0, ("1,234.6", "1,600.0")),
+        (0.000002, 0.0, ("0.000002", "0.000000")),
+    ],
+)
+def test_numbers_that_differ_are_printed_differently(measured: float, used: float, texts: tuple[str, str]) -> None:
+    assert cost_report._format_apart(measured, used) == texts  # noqa: SLF001 - the numbers of a note
+
+
+@pytest.mark.parametrize(
+    ("unit", "fix"), [("GPU", "gpu-hour"), ("core", "prices.cpuHour"), ("replica", "no price applies")]
+)
+def test_the_missing_price_is_that_of_what_is_counted(report: Any, unit: str, fix: str) -> None:
+    total = replace(report.total, cost=None, hours={unit: 1.0})
+
+    text = cost_pages.render_cost_text(replace(report, total=total), "")
+
+    assert fix in next(line for line in text.splitlines() if line.startswith("No money"))
 
 
 def test_a_higher_threshold_is_proposed_only_for_a_stated_server(report: Any) -> None:

@@ -16,6 +16,7 @@ from ebbtide.cluster.read.pods import describe_startup
 from ebbtide.cluster.read.starts import (
     compute_recorded_start,
     describe_node_wait,
+    list_start_seconds,
     read_starts,
     tabulate_starts,
 )
@@ -277,6 +278,15 @@ def waiting_for_node(reason: str, message: str) -> LiveWorkload:
     recording = deepcopy(situations.data("gpu-waiting"))
     event(recording, reason, message, format_timestamp(recording["now"] - 40))
     return situations.live(recording)
+
+
+def test_the_start_of_a_pod_that_exists_needs_no_log() -> None:
+    live = situations.live(started(scheduled=1, started=2, ready=4))
+
+    assert list_start_seconds(live, 10) == [4.0]
+    (pod,) = live.pods
+    pod["status"]["containerStatuses"][1]["restartCount"] = 1
+    assert list_start_seconds(live, 10) == []
 
 
 def test_the_status_says_how_long_a_pod_waits_for_a_node() -> None:

@@ -19,6 +19,7 @@ from ebbtide.simulator.request import choose_server
 
 if TYPE_CHECKING:
     from ebbtide.cluster.slo.cost_report import CostReport
+    from ebbtide.cluster.slo.source import Ref
     from ebbtide.core.profile.models import Profile
 
 COMMAND: Final = "report"
@@ -62,14 +63,24 @@ def run(options: Options) -> int:
 
 @connection.profile_command
 def _report_costs(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    from ebbtide.cluster.read.inventory import list_tops
+    from ebbtide.cluster.client.protocol import ClusterError
+    from ebbtide.cluster.read.inventory import find_workload, list_tops
+    from ebbtide.cluster.read.start_report import STARTS
+    from ebbtide.cluster.read.starts import list_start_seconds
     from ebbtide.cluster.slo import cost_pages, cost_report
 
     source = connection.connect_source(cluster, options.prometheus, profile)
     tops = list_tops(cluster, "" if options.all else connection.resolve_namespace(cluster, options))
     now, seconds = connection.clock().now(), options.days * cost_report.DAY_SECONDS
     rows = []
-    inputs = cost_report.ReportInputs(source, profile, now - seconds, now, options.cost)
+
+    def read_pod_starts(ref: Ref) -> list[float]:
+        try:
+            return list_start_seconds(find_workload(cluster, ref.name, ref.namespace, now), STARTS)
+        except ClusterError:
+            return []
+
+    inputs = cost_report.ReportInputs(source, profile, now - seconds, now, options.cost, read_pod_starts)
     for row in cost_report.make_cost_rows(tops, inputs, lambda name: choose_server(options.server, name)):
         rows.append(row)
         if sys.stderr.isatty():

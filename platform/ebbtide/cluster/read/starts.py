@@ -280,6 +280,12 @@ def read_starts(read_log: ReadLog, live: LiveWorkload, count: int) -> list[PodSt
     return [read_start(read_log, live, pod) for pod in list_started_pods(live)[:count]]
 
 
+def list_start_seconds(live: LiveWorkload, count: int) -> list[float]:
+    """Return the seconds that the newest pods took from their creation until they were ready, without their logs."""
+    starts = (compute_start(pod, (), live.now) for pod in list_started_pods(live)[:count])
+    return [start.seconds for start in starts if start.seconds is not None]
+
+
 def list_started_pods(live: LiveWorkload) -> list[Object]:
     """Return the pods whose start is known, newest first: without those that restarted, or ended and are no longer ready."""
     pods = (pod for pod in reversed(live.pods) if of_pod.is_ready(pod) or not of_pod.has_ended(pod))

@@ -71,7 +71,7 @@ def _list_parts(report: CostReport, table: str) -> Iterator[str]:
     currency = report.currency
     yield describe_head(report)
     if report.total.cost is None and report.total.replayed:
-        yield "No money: the profile has no prices. Set prices in the profile, or --cost gpu-hour=2.5."
+        yield f"No money: {_explain_no_money(report.total)}"
     yield f"\n{table}\nTotal: {describe_sum(report.total, currency)}"
     yield "".join(f"  {each.project}: {describe_sum(each, currency)}\n" for each in report.projects)
     changes = list_changes(report)
@@ -88,6 +88,15 @@ def _list_parts(report: CostReport, table: str) -> Iterator[str]:
     if unknown:
         yield "\nNot replayed"
         yield "".join(f"  {row.namespace}/{row.name}: {row.reason}\n" for row in unknown)
+
+
+def _explain_no_money(total: CostSum) -> str:
+    """Return which price is missing, by what the hours count, with the fix."""
+    if "GPU" in total.hours:
+        return "the profile has no prices. Set prices in the profile, or --cost gpu-hour=2.5."
+    if "core" in total.hours:
+        return "no service has a GPU, and the profile has no price of a core-hour. Set prices.cpuHour in the profile."
+    return "no service requests a GPU or CPU cores, so no price applies."
 
 
 def list_cells(report: CostReport) -> Iterator[tuple[str, ...]]:

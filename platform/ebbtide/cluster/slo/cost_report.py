@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -32,10 +32,14 @@ from ebbtide.core.units import format_duration, format_percent
 from ebbtide.simulator.fleet import WORKERS
 from ebbtide.simulator.pool import find_gpu_price
 from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
-from ebbtide.simulator.savings import ServiceReplay, replay_service
+from ebbtide.simulator.savings import HIDDEN_HOURS, ServiceReplay, SettingChange, replay_service
 
 DAY_SECONDS: Final = 86_400.0
 HOUR_SECONDS: Final = 3600.0
+#: Decimal places of hours.
+HOUR_PLACES: Final = 6
+#: Shortest record, in seconds, from which a change is proposed.
+MIN_RECORD_SECONDS: Final = 3600.0
 #: Shortest interval of the counts, and the largest number of intervals, which is below Prometheus' limit.
 MIN_STEP_SECONDS: Final = 60.0
 MAX_STEPS: Final = 10_080
@@ -56,6 +60,8 @@ class ReportInputs(NamedTuple):
     start: float
     end: float
     gpu_hour: float | None
+    #: Returns the seconds that the starts of a workload's existing pods took, for one whose starts are not recorded.
+    read_pod_starts: Callable[[Ref], Sequence[float]] = lambda _: ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +164,7 @@ def read_record(top: Object, inputs: ReportInputs, server: str = "") -> ServiceR
 
     Raises NoReplayError with the reason if they cannot be replayed.
     """
-    source, profile, start, end, _ = inputs
+    source, profile, start, end = inputs.source, inputs.profile, inputs.start, inputs.end
     ref, step = Ref(top["metadata"]["namespace"], top["metadata"]["name"]), choose_step(end - start)
     loaded = _load_live_spec(top, profile)
     if loaded.inference is None:
@@ -175,10 +181,12 @@ def read_record(top: Object, inputs: ReportInputs, server: str = "") -> ServiceR
         note = f"the record covers only {format_duration(last - first + step)} of {format_duration(end - start)}"
         is_short = last - first < DAY_SECONDS
         notes.append(note + ": repeat the report with a whole day before you apply a change" * is_short)
-    start_up = _read_start_up(source, ref, start, end)
+    start_up = _take_median(times.ready - times.created for times in source.starts(ref, start, end))
     if not start_up:
-        start_up = ASSUMED_START_UP
-        notes.append(f"no start was recorded: the start-up time of {start_up} is an assumption")
+        pod_starts = inputs.read_pod_starts(ref)
+        basis = f"that of the pods that exist ({len(pod_starts)})" if pod_starts else "an assumption"
+        start_up = _take_median(pod_starts) or ASSUMED_START_UP
+        notes.append(f"no start was recorded: the start-up time of {start_up} is {basis}")
     text = manifests.write_document(loaded.reading.native)
     request = SimulationRequest(text, f"{ref.name}.csv", log.encode(), server=server or fitted, start_up=start_up)
     return ServiceRecord(loaded, request, first - step, last, step, tuple(notes), not server)
@@ -207,10 +215,10 @@ def find_known_range(history: History) -> tuple[float, float, float]:
     return times[0], times[-1], 1 - len(times) / len(inside)
 
 
-def _read_start_up(source: MetricsSource, ref: Ref, start: float, end: float) -> str:
-    """Return the median time from a pod's creation until it was ready; empty without a recorded start."""
-    seconds = [times.ready - times.created for times in source.starts(ref, start, end)]
-    return format_duration(max(statistics.median(seconds), 1.0)) if seconds else ""
+def _take_median(seconds: Iterable[float]) -> str:
+    """Return the median time from a pod's creation until it was ready; empty without a start."""
+    known = [*seconds]
+    return format_duration(max(statistics.median(known), 1.0)) if known else ""
 
 
 def find_price(loaded: LoadedDocument, inputs: ReportInputs) -> float | None:
@@ -236,7 +244,7 @@ def make_cost_row(
     """Return the row of a workload. ``replay`` raises SimulationRequestError for one that cannot be simulated."""
     slo = read_slo(top, inputs.profile)
     seconds = measured[slo.ref].replica_seconds if slo.ref in measured else None
-    hours = None if seconds is None else round(seconds / HOUR_SECONDS, 6)
+    hours = None if seconds is None else round(seconds / HOUR_SECONDS, HOUR_PLACES)
     row = CostRow(slo.ref.name, slo.ref.namespace, slo.project, hours)
     try:
         record = read_record(top, inputs, server)
@@ -253,10 +261,14 @@ def make_cost_row(
 def _complete_row(row: CostRow, record: ServiceRecord, replayed: ServiceReplay, price: float | None) -> CostRow:
     notes, hours = [*record.notes, *replayed.notes], row.measured_replica_hours
     if hours is not None and abs(replayed.replica_hours - hours) > MAX_DIFFERENCE * max(hours, replayed.replica_hours):
+        measured, used = _format_apart(hours, replayed.replica_hours)
         notes.append(
-            f"Prometheus measured {hours:,.1f} replica-hours and the replay used {replayed.replica_hours:,.1f}, so the setting, "
+            f"Prometheus measured {measured} replica-hours and the replay used {used}, so the setting, "
             "the server or the start-up was different for a part of the time: no change is proposed"
         )
+        replayed = replace(replayed, change=None)
+    if replayed.change is not None and (objection := _find_objection(record, replayed, replayed.change)):
+        notes.append(objection)
         replayed = replace(replayed, change=None)
     change = replayed.change
     return replace(
@@ -271,6 +283,22 @@ def _complete_row(row: CostRow, record: ServiceRecord, replayed: ServiceReplay, 
         notes=tuple(notes),
         record=record,
     )
+
+
+def _format_apart(first: float, second: float) -> tuple[str, str]:
+    """Return two different numbers with as many decimal places as it takes to tell them apart, at least one."""
+    texts = ((f"{first:,.{places}f}", f"{second:,.{places}f}") for places in range(1, HOUR_PLACES + 1))
+    return next((pair for pair in texts if pair[0] != pair[1]), (f"{first}", f"{second}"))
+
+
+def _find_objection(record: ServiceRecord, replayed: ServiceReplay, change: SettingChange) -> str:
+    """Return why a change of a replay is not proposed: the record is too short, or it saves nothing; empty otherwise."""
+    seconds = record.end - record.start
+    if seconds < MIN_RECORD_SECONDS:
+        return f"the record covers only {format_duration(seconds)}: no change is proposed from less than an hour"
+    if change.hours_saved.value < HIDDEN_HOURS:
+        return f"{change.text} would have saved less than {HIDDEN_HOURS:g} {replayed.unit}-hours: it is not proposed"
+    return ""
 
 
 def measure_replicas(tops: Sequence[Object], inputs: ReportInputs) -> Mapping[Ref, WorkloadMeasurements]:

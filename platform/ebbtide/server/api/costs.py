@@ -10,6 +10,8 @@ from threading import Lock, Thread
 from typing import Final, NamedTuple
 
 from ebbtide.cluster.client.protocol import ClusterError
+from ebbtide.cluster.read.start_report import STARTS
+from ebbtide.cluster.read.starts import list_start_seconds
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.cost_report import (
     NO_COSTS,
@@ -152,7 +154,14 @@ class Costs:
             return NO_COSTS
         now = connection.clock.now()
         start = now - days * DAY_SECONDS
-        inputs = ReportInputs(connection.source, connection.profile, start, now, connection.gpu_hour)
+
+        def read_pod_starts(ref: Ref) -> list[float]:
+            try:
+                return list_start_seconds(self._reads.workload(caller, ref.namespace, ref.name).value, STARTS)
+            except ClusterError:
+                return []
+
+        inputs = ReportInputs(connection.source, connection.profile, start, now, connection.gpu_hour, read_pod_starts)
         tops = [*connection.cache.store.tops(places)]
         progress.total, rows = len(tops), []
         measured, deadline = measure_replicas(tops, inputs), time.monotonic() + REPORT_SECONDS
