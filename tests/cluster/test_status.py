@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import pytest
 
 import situations
-from ebbtide.cluster.client.protocol import EVENT, KNATIVE, POD, REVISION, Cluster, ForbiddenError, Kind, Listing
+from ebbtide.cluster.client.protocol import (
+    EVENT,
+    KNATIVE,
+    POD,
+    POD_AUTOSCALER,
+    REVISION,
+    Cluster,
+    ForbiddenError,
+    Kind,
+    Listing,
+)
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read.amounts import format_amount
 from ebbtide.cluster.read.inventory import ResourceSupply, compute_supplies, format_timestamp, workload_name_of_pod
@@ -1090,6 +1100,32 @@ def test_an_eviction_concerns_the_workloads_of_both_groups(change: Callable[[dic
     assert live.events == (event,)
     names = list_workload_names(EVENT, {**event, "metadata": {"name": "e", **event["metadata"]}})
     assert {"toomuch", "train" if change is preempting else "urgent"} <= {*names}
+
+
+@pytest.mark.parametrize(("seconds", "explains"), [(-120, False), (-3, True), (30, True)])
+def test_events_of_a_deleted_workload_do_not_explain_its_successor(seconds: float, *, explains: bool) -> None:
+    recording = situations.data("kai-over-quota")
+    created = inventory.parse_timestamp(recording["top"]["metadata"]["creationTimestamp"])
+    uid = "5f3c9a10-7c0b-4e5e-9d5d-2f1f2b7f4a11"
+    name, namespace = recording["top"]["metadata"]["name"], recording["top"]["metadata"]["namespace"]
+    event = {
+        "metadata": {"name": "e", "namespace": namespace},
+        "involvedObject": {"kind": "PodGroup", "name": f"pg-{name}-00001-{uid}", "namespace": namespace},
+        "reason": "Evict",
+        "message": f"Pod {namespace}/{name}-00001-x was preempted by higher priority workload other/pg-dear-00001-{uid}",
+        "lastTimestamp": format_timestamp(created + seconds),
+    }
+    objects = {
+        kind: recording.get(field, [])
+        for kind, field in ((REVISION, "revisions"), (POD, "pods"), (POD_AUTOSCALER, "scalers"))
+    }
+    objects |= {kind: [] for kind in (*inventory.GROUPED, KNATIVE) if kind not in objects}
+    objects[KNATIVE] = [recording["top"]]
+
+    (live,) = inventory.group_workloads(objects, [event], None, created + 60)
+
+    assert bool(live.events) is explains
+    assert ("was preempted by other/dear" in compute_status(live).why) is explains
 
 
 @pytest.mark.parametrize("forbidden", [False, True])

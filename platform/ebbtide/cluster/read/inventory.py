@@ -308,7 +308,11 @@ def group_workloads(
                 for pod in of_pods.get((namespace, name), ())
                 if kserve or keys.KSERVE_SERVICE not in (pod["metadata"].get("labels") or {})
             ),
-            events=tuple(event for event in events if _concerns_workload(event, namespace, service, name)),
+            events=tuple(
+                event
+                for event in events
+                if _concerns_workload(event, namespace, service, name) and not _precedes(event, top)
+            ),
             quotas=tuple(obj for obj in quotas if obj["metadata"]["namespace"] == namespace),
             queues=queues,
             supplies=supplies,
@@ -389,6 +393,8 @@ def _belongs_to_service(name: str, service: str) -> bool:
     return suffix != name and suffix[:5].isdigit()
 
 
+#: Seconds by which the clock of an event's component may be behind that of the API server.
+SKEW_SECONDS: Final = 5.0
 #: The kind of Kueue's object for a pod, whose name is ``pod-``, the pod's name and a hash.
 KUEUE_WORKLOAD: Final = "Workload"
 #: The start of the names of objects that a scheduler creates for a pod or a revision, by kind.
@@ -424,6 +430,12 @@ def _concerns_workload(event: Object, namespace: str, service: str, name: str) -
         or object_name.startswith((f"{names.name_predictor(name)}-", f"{names.name_llm_deployment(name)}-"))
         for object_name in find_event_subjects(event)
     )
+
+
+def _precedes(event: Object, top: Object) -> bool:
+    """Return whether an event is older than a workload, and so about a deleted one of the same name."""
+    time, created = parse_timestamp(kube.event_time(event)), parse_timestamp(top["metadata"].get("creationTimestamp"))
+    return 0 < time < created - SKEW_SECONDS
 
 
 def has_unscheduled_pods(pods: list[Object]) -> bool:
