@@ -29,6 +29,8 @@ from ebbtide.core.translation.endpoints import ENDPOINT_GATEWAYS
 from live_cluster import PROFILE, SCALING, simulated, spec
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.cluster.write.apply import ApplyPlan
     from ebbtide.core.translation.objects import Object
@@ -194,6 +196,55 @@ def test_a_key_is_neither_overwritten_nor_made_up() -> None:
         endpoints.revoke_key(cluster, "jane", "team-other")
     with pytest.raises(ValueError, match="must be at most 40 lowercase letters"):
         endpoints.create_key(cluster, "a/b", NAMESPACE, "")
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, between: Callable[[], Any]) -> None:
+    """Let another client write once between the next read of the keys for a write and that write."""
+    read, others = endpoints._find_value, [between]  # noqa: SLF001 - the last step before a write
+
+    def find_value(secret: Any, name: str) -> str | None:
+        value = read(secret, name)
+        if others:
+            others.pop()()
+        return value
+
+    monkeypatch.setattr(endpoints, "_find_value", find_value)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_key_is_written_again_after_a_conflict(monkeypatch: pytest.MonkeyPatch, *, first: bool) -> None:
+    """Also if another client creates the Secret at the same time."""
+    cluster = with_namespace()
+    if not first:
+        endpoints.create_key(cluster, "old", NAMESPACE, "")
+    interrupted(monkeypatch, lambda: endpoints.create_key(cluster, "jane", NAMESPACE, ""))
+
+    value = endpoints.create_key(cluster, "ci", NAMESPACE, "")
+
+    stored = cluster.get(SECRET, ENDPOINT_KEYS, NAMESPACE)["data"]
+    assert b64decode(stored["ci"]).decode() == value
+    assert {"ci", "jane"} <= stored.keys()
+
+
+def test_a_rotation_that_another_one_overtook_prints_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = with_namespace()
+    endpoints.create_key(cluster, "ci", NAMESPACE, "")
+    overtaking: list[str] = []
+    interrupted(
+        monkeypatch, lambda: overtaking.append(endpoints.create_key(cluster, "ci", NAMESPACE, "", replaces=True))
+    )
+
+    with pytest.raises(ExistsError, match="another client has rotated key ci"):
+        endpoints.create_key(cluster, "ci", NAMESPACE, "", replaces=True)
+
+    stored = cluster.get(SECRET, ENDPOINT_KEYS, NAMESPACE)["data"]["ci"]
+    assert [b64decode(stored).decode()] == overtaking
+
+
+def test_an_unknown_namespace_has_no_list_of_keys() -> None:
+    endpoints.require_namespace(with_namespace(), NAMESPACE)
+    with pytest.raises(MissingError, match="ebbtide project list"):
+        endpoints.require_namespace(with_namespace(), "team-nobody")
 
 
 def test_of_two_writers_of_the_keys_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

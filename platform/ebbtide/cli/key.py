@@ -34,6 +34,8 @@ def _run_on_cluster(cluster: connection.Cluster, options: Options) -> int:
     namespace = connection.resolve_namespace(cluster, options)
     if options.action == "list":
         rows = endpoints.list_keys(cluster, namespace)
+        if not rows:
+            endpoints.require_namespace(cluster, namespace)
         if options.output == "json":
             terminal.write_data(rows, "json")
         elif rows:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import secrets
 from base64 import b64encode
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.core.base import keys
@@ -20,11 +21,13 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.endpoints import ENDPOINT_GATEWAYS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ebbtide.cluster.client.protocol import Cluster
     from ebbtide.core.translation.endpoints.backend import EndpointGateway
     from ebbtide.core.translation.objects import Object
+
+T = TypeVar("T")
 
 #: A name is a key of a Secret and a part of an annotation's key, with room for the prefix.
 KEY_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
@@ -33,6 +36,8 @@ KEY_PREFIX: Final = "sk-ebbtide-"
 KEY_BYTES: Final = 32
 #: Maximum number of writes of the list of models if other callers change the routes at the same time.
 WRITES: Final = 5
+#: Maximum number of writes of a key if other clients change the keys at the same time.
+KEY_WRITES: Final = 10
 #: Code of a model that another service publishes already.
 TAKEN: Final = "END003"
 
@@ -125,6 +130,17 @@ def list_keys(cluster: Cluster, namespace: str) -> list[EndpointKey]:
     return [*_read_keys(_get_secret(cluster, namespace))]
 
 
+def require_namespace(cluster: Cluster, namespace: str) -> None:
+    """Raise MissingError if a namespace does not exist; nothing happens if reading it is forbidden."""
+    with suppress(kube.ForbiddenError):
+        try:
+            cluster.get(kube.NAMESPACE, namespace)
+        except kube.MissingError:
+            raise kube.MissingError(
+                f"namespace {namespace} not found. To list the projects, run ebbtide project list"
+            ) from None
+
+
 def _read_keys(secret: Object | None) -> Iterator[EndpointKey]:
     for name in sorted(get_at(secret, "data", default={}) or {}):
         yield EndpointKey(name, str(get_at(secret, "metadata", "annotations", _name_annotation(name), default="")))
@@ -135,26 +151,59 @@ def create_key(cluster: Cluster, name: str, namespace: str, now: str, *, replace
 
     Raises:
         ValueError: the name is not valid.
-        ExistsError: the key exists already.
+        ExistsError: the key exists already, or another client has replaced it in the meantime.
         MissingError: the key to replace does not exist.
-        StaleError: another client has changed the keys in the meantime.
+        StaleError: other clients have changed the keys during every attempt.
     """
     if not KEY_NAME.fullmatch(name):
         message = "must be at most 40 lowercase letters, digits and dashes, as in ci"
         raise ValueError(f"invalid name {name!r} of a key: {message}")
-    live = _get_secret(cluster, namespace)
-    exists = any(key.name == name for key in _read_keys(live))
-    if exists and not replaces:
-        raise kube.ExistsError(f"key {name} already exists; choose another name, or use ebbtide key rotate {name}")
-    if replaces and not exists:
+    if not replaces:
+        return _retry_write(lambda: _write_key(cluster, name, namespace, now, None))
+    former = _find_value(_get_secret(cluster, namespace), name)
+    if former is None:
         raise _missing_key(name)
+    return _retry_write(lambda: _write_key(cluster, name, namespace, now, former))
+
+
+def _find_value(secret: Object | None, name: str) -> str | None:
+    value = get_at(secret, "data", name)
+    return None if value is None else str(value)
+
+
+def _retry_write(write: Callable[[], T]) -> T:
+    """Retry a write while other clients change the keys in between, or create their Secret first."""
+    for left in reversed(range(KEY_WRITES)):
+        try:
+            return write()
+        except kube.StaleError:
+            if not left:
+                raise
+    raise AssertionError
+
+
+def _write_key(cluster: Cluster, name: str, namespace: str, now: str, former: str | None) -> str:
+    """Write a key once, in place of the value ``former``, and return its value."""
+    live = _get_secret(cluster, namespace)
+    found = _find_value(live, name)
+    if former is None and found is not None:
+        raise kube.ExistsError(f"key {name} already exists; choose another name, or use ebbtide key rotate {name}")
+    if former is not None and found is None:
+        raise _missing_key(name)
+    if found != former:
+        raise kube.ExistsError(
+            f"another client has rotated key {name} in the meantime, and its new value is the valid one"
+        )
     value = KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
     annotations, data = {_name_annotation(name): now}, {name: b64encode(value.encode()).decode()}
     if live is None:
         labels = {keys.APP_COMPONENT: keys.ENDPOINT_COMPONENT, keys.APP_MANAGED_BY: "ebbtide"}
         metadata = {"name": ENDPOINT_KEYS, "namespace": namespace, "labels": labels, "annotations": annotations}
         kind = {"apiVersion": kube.SECRET.api_version, "kind": kube.SECRET.name}
-        cluster.create({**kind, "metadata": metadata, "type": "Opaque", "data": data})
+        try:
+            cluster.create({**kind, "metadata": metadata, "type": "Opaque", "data": data})
+        except kube.ExistsError as error:
+            raise kube.StaleError(str(error)) from error
     else:
         patch = {"metadata": {"annotations": annotations}, "data": data}
         cluster.patch(kube.SECRET, ENDPOINT_KEYS, namespace, patch, basis=live)
@@ -162,7 +211,11 @@ def create_key(cluster: Cluster, name: str, namespace: str, now: str, *, replace
 
 
 def revoke_key(cluster: Cluster, name: str, namespace: str) -> None:
-    """Remove a key, so that the gateway refuses it. Raises MissingError if it does not exist."""
+    """Remove a key, so that the gateway refuses it. Raises MissingError if it does not exist, and StaleError as ``create_key``."""
+    _retry_write(lambda: _remove_key(cluster, name, namespace))
+
+
+def _remove_key(cluster: Cluster, name: str, namespace: str) -> None:
     live = _get_secret(cluster, namespace)
     if live is None or all(key.name != name for key in _read_keys(live)):
         raise _missing_key(name)
