@@ -1047,6 +1047,32 @@ def test_a_workload_without_a_project_needs_a_quota_of_the_default_queue() -> No
     assert "queue default-queue has a quota of 0 for gpu" in found(compute={"gpuDevicesRequest": 1})[0]
 
 
+@pytest.mark.parametrize(
+    ("zero", "fields", "severity"),
+    [
+        (("cpu", "gpu", "memory"), {}, "error"),
+        (("gpu",), {"compute": {"gpuDevicesRequest": 1}}, "error"),
+        # The pods request no GPU, or may exceed the quota.
+        (("gpu",), {}, "warning"),
+        (("cpu", "gpu", "memory"), {"preemptibility": "preemptible"}, "warning"),
+        (("cpu", "gpu", "memory"), {"project": None}, "warning"),
+    ],
+)
+def test_an_apply_is_refused_if_no_pod_of_it_can_start_for_a_quota_of_zero(
+    zero: tuple[str, ...], fields: dict[str, Any], severity: str
+) -> None:
+    cluster_profile = kai(known={"shop": {"gpus": 2}})
+    cluster = furnished(cluster_profile)
+    quotas = {resource: {"quota": 0 if resource in zero else -1, "limit": -1} for resource in ("cpu", "gpu", "memory")}
+    changed(cluster, kube.QUEUE, "default-parent-queue", "", lambda obj: obj.update(spec={"resources": quotas}))
+    plan = translate(inference(**{"project": "shop", "autoscaling": SCALING, **fields}), cluster_profile, "{}").plan
+    assert plan is not None
+
+    found = [row for row in examine_plans(cluster, cluster_profile, [plan]) if row.code == "DOC026"]
+
+    assert [row.severity for row in found] == [severity]
+
+
 def test_a_parent_queue_with_a_zero_quota_is_found() -> None:
     cluster_profile = kai(known={"shop": {"gpus": 2}})
     cluster = furnished(cluster_profile)

@@ -62,9 +62,14 @@ def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> 
     """
     requirements, observed = SpecRequirements(profile, (), tuple(plans)), ObservedCluster(cluster)
     findings = [*scheduling.find_missing_schedulers(observed, requirements)]
-    # The objects may be created while the workload waits for them.
+    # A missing object may be created while the workload waits for it. A wrong one stays as it is until it is changed.
     missing = scheduling.find_missing_objects(observed, requirements)
-    findings += (replace(finding, severity="warning") for finding in missing)
+    findings += (
+        finding
+        if finding.patch is not None and finding.patch.action == "merge"
+        else replace(finding, severity="warning")
+        for finding in missing
+    )
     if any(
         plan.scaling.scaler in {"knative-hpa", "own-hpa", "keda"} and not find_resource_metric(plan.scaling.metric_name)
         for plan in plans

@@ -406,7 +406,13 @@ def _check_parent_queue(observed: ObservedCluster, requirements: SpecRequirement
     zero = _list_zero_quotas(parent)
     if zero:
         unlimited = {resource: {"quota": kai.UNLIMITED} for resource in zero}
-        yield make_error_finding(
+        # Preemptible pods may exceed the quota, and those without a project are in the default queue.
+        needed = [
+            plan for plan in requirements.plans if plan.spec.project is not None and not plan.priority.preemptible
+        ]
+        waits = any(resource != "gpu" or plan.gpu is not None for plan in needed for resource in zero)
+        make_finding = make_error_finding if waits or not requirements.plans else make_warning_finding
+        yield make_finding(
             "DOC026",
             f"queue {name} has a quota of 0 for {', '.join(zero)}",
             "KAI also counts non-preemptible pods against every parent queue, so they stay pending in every project",
