@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.exporters import EXPORTERS
 from ebbtide.core.documents import load_document, profiles
+from ebbtide.core.documents.problem_texts import read_problem_texts
 from ebbtide.core.profile.built_in import BUILT_IN_NAME, FULL
 from ebbtide.core.translation import project
 from ebbtide.core.translation.translate import translate
@@ -39,7 +41,7 @@ from live_cluster import PROFILE, SCALING, connected, simulated, spec
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ebbtide.cluster.doctor.findings import Finding
+    from ebbtide.cluster.doctor.findings import Check, Finding
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.spec.inference import Inference
     from ebbtide.core.translation.objects import Object
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 SERVING = "knative-serving"
 PRIORITY = "kubernetes.podspec-priorityclassname"
 CLAIM = "kubernetes.podspec-persistent-volume-claim"
+#: Characters of the longest effect of a finding, which is printed on one line.
+MAX_EFFECT = 240
 
 
 def profile(**parts: Any) -> Profile:
@@ -257,6 +261,26 @@ BROKEN: dict[str, tuple[Callable[[Simulated], None], str, str]] = {
 
 def format_findings(findings: tuple[Finding, ...]) -> str:
     return "\n".join(f"{finding.code} {finding.what}" for finding in findings)
+
+
+@pytest.mark.parametrize("check", doctor.CHECKS, ids=lambda check: check.code)
+def test_the_section_of_each_check_has_an_effect_and_a_fix_that_fit_on_a_line(check: Check) -> None:
+    """A finding prints the first sentence and the fix of its section after a colon, as parts of a line."""
+    text = read_problem_texts()[check.code]
+
+    assert not re.match("Ebbtide|KAI|KServe|Knative|Kubernetes|Kueue|NVIDIA|Prometheus", text.effect), (
+        "its capital is dropped"
+    )
+    assert not set("()[]").intersection(text.effect), "sources and links belong to the next sentences"
+    assert len(text.effect) < MAX_EFFECT
+    assert text.fix[0].isupper()
+    assert text.fix[1].islower()
+
+
+def test_each_code_has_one_check_and_each_section_of_doctor_too() -> None:
+    codes = [check.code for check in doctor.CHECKS]
+
+    assert sorted(codes) == sorted(code for code in read_problem_texts() if code.startswith("DOC"))
 
 
 def test_a_cluster_that_matches_its_profile_has_no_findings() -> None:
@@ -561,7 +585,7 @@ def test_with_specs_only_their_requirements_are_errors() -> None:
     (needed,) = examined(cluster, inference(), inference("store", storage=claim))
 
     assert [finding.severity for finding in (alone, needless, needed)] == ["error", "warning", "error"]
-    assert needed.means == "Knative's webhook rejects services that need it (store)"
+    assert needed.what.endswith(", which store needs")
 
 
 def test_a_pool_that_no_spec_uses_is_a_warning() -> None:
@@ -1354,7 +1378,7 @@ def test_a_spec_with_problems_is_reported_first(run: Any, file: Path, tmp_path: 
 
 
 STANDARD_ROUTES: dict[str, tuple[dict[str, Any], list[Object], str]] = {
-    "no route": ({"disableIngressCreation": True}, [], "KServe creates no route to services in Standard mode"),
+    "no route": ({"disableIngressCreation": True}, [], "KServe creates no route to chat"),
     "no class": ({"ingressClassName": "nginx"}, [], "but IngressClass nginx was not found"),
     "no default class": ({}, [make_bare(kube.INGRESS_CLASS, "nginx")], "but no IngressClass is the default"),
     "no gateway": ({"enableGatewayApi": True}, [], "Gateway kserve/kserve-ingress-gateway, which was not found"),

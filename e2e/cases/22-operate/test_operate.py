@@ -42,7 +42,7 @@ def test_doctor(stage: Stage) -> None:
         (finding,) = json.loads(told.stdout)
         assert told.returncode == 1
         assert (finding["code"], finding["severity"]) == ("DOC005", "error")
-        assert finding["means"] == f"Knative's webhook rejects services that need it ({NAME})"
+        assert finding["what"].endswith(f", which {NAME} needs")
         stage.until("the webhook rejects it", lambda: "priorityClassName" in refused(stage, spec))
 
         repaired = ebbtide(stage, "doctor", str(spec), "--fix", "-y")

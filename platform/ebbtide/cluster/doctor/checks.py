@@ -2,32 +2,34 @@
 
 Translation relies on the profile. Each check compares one part of it with the observed cluster, in both directions: the
 cluster rejects or ignores objects that use a feature which only the profile has; Ebbtide's answers are wrong about a
-setting that only the cluster has. Only ``apply_fix_patch`` writes. The checks are grouped by theme in the modules
-``installation``, ``scheduling``, ``network`` and ``namespaces``. What they read cluster-wide is in the rules of
+setting that only the cluster has. A check is a row of ``CHECKS``; its effect and its general fix are in the section of its
+code in problems.md. Only ``apply_fix_patch`` writes. The checks are grouped by theme in the modules ``installation``,
+``scheduling``, ``network`` and ``namespaces``. What they read cluster-wide is in the rules of
 ``kustomize/roles/observer.yaml``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
 from ebbtide.cluster.client.protocol import Cluster
 from ebbtide.cluster.doctor import installation, namespaces, network, scheduling
-from ebbtide.cluster.doctor.findings import Finding, FixPatch, SpecRequirements
+from ebbtide.cluster.doctor.findings import Check, Finding, FixPatch, SpecRequirements, run_checks
 from ebbtide.cluster.doctor.observed import ObservedCluster
-from ebbtide.core.base.metrics import find_resource_metric
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.spec.inference import Inference
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.translate import translate
 
-CHECKS: Final[tuple[Callable[[ObservedCluster, SpecRequirements], Iterator[Finding]], ...]] = (
+CHECKS: Final[tuple[Check, ...]] = (
     *installation.CHECKS,
     *scheduling.CHECKS,
     *network.CHECKS,
     *namespaces.CHECKS,
+    # It knows only at the end what the other checks could not read.
+    installation.UNREAD,
 )
 
 
@@ -45,11 +47,7 @@ def examine_cluster(
     """
     observed = observed or ObservedCluster(cluster)
     requirements = replace(_collect_requirements(profile, specs), selected=namespace)
-    findings = [finding for check in CHECKS for finding in check(observed, requirements)]
-    # The checks know only at the end what they could not read.
-    return tuple(
-        sorted([*installation.find_unread(observed), *findings], key=lambda finding: finding.severity != "error")
-    )
+    return _sort_findings(run_checks(CHECKS, observed, requirements))
 
 
 def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> tuple[Finding, ...]:
@@ -60,24 +58,23 @@ def examine_plans(cluster: Cluster, profile: Profile, plans: Sequence[Plan]) -> 
     Schedulers, metrics and routes, and the classes and queues without which no pod starts. An object that the caller is not
     allowed to read is not reported.
     """
-    requirements, observed = SpecRequirements(profile, (), tuple(plans)), ObservedCluster(cluster)
-    findings = [*scheduling.find_missing_schedulers(observed, requirements)]
+    requirements, observed = SpecRequirements(profile, (), tuple(plans), applied=True), ObservedCluster(cluster)
+    concerned = [check for check in CHECKS if check.concerns is not None and any(map(check.concerns, plans))]
+    waiting = {check.code for check in concerned if check.waits}
+    findings = run_checks(concerned, observed, requirements)
     # A missing object may be created while the workload waits for it. A wrong one stays as it is until it is changed.
-    missing = scheduling.find_missing_objects(observed, requirements)
-    findings += (
-        finding
-        if finding.patch is not None and finding.patch.action == "merge"
-        else replace(finding, severity="warning")
-        for finding in missing
+    return _sort_findings(
+        replace(finding, severity="warning") if finding.code in waiting and not _is_change(finding) else finding
+        for finding in findings
     )
-    if any(
-        plan.scaling.scaler in {"knative-hpa", "own-hpa", "keda"} and not find_resource_metric(plan.scaling.metric_name)
-        for plan in plans
-    ):
-        findings += installation.find_missing_metrics(observed, requirements)
-    if any(plan.scaling.scaler == "controller" for plan in plans):
-        findings += installation.find_missing_controller(observed, requirements)
-    findings += network.find_missing_ingress(observed, requirements)
+
+
+def _is_change(finding: Finding) -> bool:
+    """Return whether the fix of a finding changes an object that exists."""
+    return finding.patch is not None and finding.patch.action == "merge"
+
+
+def _sort_findings(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: finding.severity != "error"))
 
 

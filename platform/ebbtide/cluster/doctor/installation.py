@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.client.protocol import CONFIG_MAP, KSERVE
 from ebbtide.cluster.doctor import observed as of_cluster
-from ebbtide.cluster.doctor.findings import FixPatch, make_error_finding, make_warning_finding
+from ebbtide.cluster.doctor.findings import Check, Difference, FixPatch
 from ebbtide.cluster.read.inventory import KNATIVE_NAMESPACE, parse_timestamp
 from ebbtide.core.base import keys
 from ebbtide.core.base.metrics import find_resource_metric
@@ -25,9 +25,11 @@ from ebbtide.core.translation.translate import make_patches
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
+    from ebbtide.cluster.doctor.findings import SpecRequirements
     from ebbtide.cluster.doctor.observed import ObservedCluster
+    from ebbtide.core.profile.models import ProfileSpec
     from ebbtide.core.translation.objects import Object
+    from ebbtide.core.translation.plan import Plan
 
 
 #: Names that a finding lists.
@@ -42,29 +44,18 @@ def _make_map_patch(part: str, data: Mapping[str, str]) -> FixPatch:
     return FixPatch("merge", CONFIG_MAP, f"config-{part}", KNATIVE_NAMESPACE, {"data": dict(data)})
 
 
-def find_unread(observed: ObservedCluster) -> Iterator[Finding]:
+def _find_unread(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Difference]:
     """Yield what the other checks could not read."""
     if observed.unread:
-        yield make_warning_finding(
-            "DOC001",
-            f"forbidden: your account cannot read {', '.join(observed.unread)}",
-            "checks that depend on them were skipped",
-            "ask a cluster administrator to run doctor, or to bind your account to the ClusterRole ebbtide-observer "
-            "(kustomize/roles)",
-        )
+        yield Difference(f"forbidden: your account cannot read {', '.join(observed.unread)}")
 
 
-def _check_specs(_: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_specs(_: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
     for name, problem in requirements.refused:
-        yield make_error_finding(
-            "DOC025",
-            f"{name} does not translate for profile {requirements.profile.metadata.name}: {problem}",
-            "its requirements on the cluster are unknown and were not checked",
-            "fix the spec (see ebbtide check), then run doctor again",
-        )
+        yield Difference(f"{name} does not translate for profile {requirements.profile.metadata.name}: {problem}")
 
 
-def _check_versions(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_versions(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
     spec = requirements.profile.spec
     rows = (
         ("Kubernetes", "kubernetes.version", spec.kubernetes.version, observed.kubernetes),
@@ -73,15 +64,13 @@ def _check_versions(observed: ObservedCluster, requirements: SpecRequirements) -
     )
     for name, field, declared, live in rows:
         if live and of_cluster.minor_version(declared) != of_cluster.minor_version(live):
-            yield make_warning_finding(
-                "DOC002",
+            yield Difference(
                 f"the cluster runs {name} {live}, but the profile has {declared}",
-                "field names, deployment modes and metric names depend on the version",
                 f"set {field}: {of_cluster.minor_version(live)} in the profile",
             )
 
 
-def _check_installed(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_installed(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
     spec = requirements.profile.spec
     modes = {plan.mode for plan in requirements.plans}
     needed = {
@@ -97,35 +86,33 @@ def _check_installed(observed: ObservedCluster, requirements: SpecRequirements) 
     ):
         served = observed.serves(group)
         if declared and not served and (requirements.specs is None or needed[group]):
-            yield make_error_finding(
-                "DOC003",
+            yield Difference(
                 f"{name} is not installed, but the profile says that it is",
-                "the API server rejects its objects as an unknown kind",
                 f"install {name}, or set {absent} in the profile",
             )
         if served and not declared:
-            yield make_warning_finding(
-                "DOC003",
+            yield Difference(
                 f"{name} is installed, but the profile says that it is not",
-                "Ebbtide rejects specs that need it, although they would work",
                 f"set {present} in the profile",
+                severity="warning",
             )
-    rows = [("Knative", KNATIVE_NAMESPACE, of_cluster.CONTROLLERS)]
-    if spec.kserve.installed:
-        rows.append(("KServe", of_cluster.KSERVE_NAMESPACE, of_cluster.KSERVE_CONTROLLERS))
+
+
+def _check_controllers(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
+    rows: list[tuple[str, str, tuple[str, ...]]] = [("Knative", KNATIVE_NAMESPACE, of_cluster.CONTROLLERS)]
+    if requirements.profile.spec.kserve.installed:
+        rows.append(("KServe", of_cluster.KSERVE_NAMESPACE, (of_cluster.KSERVE_CONTROLLER,)))
     for owner, namespace, controllers in rows:
         running = observed.list_running(namespace) if observed.serves(of_cluster.COMPONENTS[namespace]) else None
-        for name, effect in controllers.items():
+        for name in controllers:
             if running is not None and name not in running:
-                yield make_error_finding(
-                    "DOC004",
+                yield Difference(
                     f"{owner}'s {name} is not running",
-                    effect,
                     f"find the cause with kubectl describe deployment {name} -n {namespace}",
                 )
 
 
-def _check_features(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_features(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
     if observed.read_map("config-features") is None:
         return
     live = of_cluster.effective_settings(observed, "features")
@@ -135,25 +122,13 @@ def _check_features(observed: ObservedCluster, requirements: SpecRequirements) -
         if live[flag] in ALLOWED and declared == "allowed":
             continue
         rejected = _rejected_workloads(requirements, flag, live[flag])
-        make = make_warning_finding if requirements.specs is not None and not rejected else make_error_finding
-        affected = f" ({', '.join(rejected)})" if rejected else ""
-        yield make(
-            "DOC005",
-            f"{flag} is {live[flag]} in config-features, but the profile has {declared}",
-            f"Knative's webhook rejects services that need it{affected}",
+        needed = f", which {', '.join(rejected)} {'needs' if len(rejected) == 1 else 'need'}" if rejected else ""
+        yield Difference(
+            f"{flag} is {live[flag]} in config-features, but the profile has {declared}{needed}",
             f"set {flag}: {declared} in config-features",
             _make_map_patch("features", {flag: declared}),
+            "warning" if requirements.specs is not None and not rejected else None,
         )
-    for flag, value in of_cluster.changed_settings(observed, "features").items():
-        if flag not in requirements.profile.spec.knative.features:
-            yield make_warning_finding(
-                "DOC006",
-                f"{flag} is {value} in config-features, but the profile does not set it",
-                "Ebbtide rejects specs that need it, although they would work"
-                if value in ALLOWED
-                else "Knative's webhook rejects services that need it",
-                f"set {flag}: {value} in the profile's knative.features",
-            )
 
 
 def _rejected_workloads(requirements: SpecRequirements, flag: str, value: str) -> list[str]:
@@ -170,43 +145,37 @@ def _rejected_workloads(requirements: SpecRequirements, flag: str, value: str) -
     return rejected
 
 
-def _check_settings(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_settings(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
     knative = requirements.profile.spec.knative
     for part in of_cluster.MAPS:
         live = observed.read_map(f"config-{part}")
-        if part == "features" or live is None:
+        if live is None:
             continue
         declared: dict[str, str] = getattr(knative, part)
-        for key, value in sorted(declared.items()):
+        for key, value in sorted(declared.items()) if part != "features" else ():
             actual = live.get(key, of_cluster.MAPS[part].get(key, ""))
             if not of_cluster.is_equivalent(actual, value):
-                yield make_warning_finding(
-                    "DOC006",
+                yield Difference(
                     f"{key} is {actual or 'not set'} in config-{part}, but the profile has {value}",
-                    "Ebbtide calculates with the profile's value, so its answers are wrong for this cluster",
                     f"set {key}: {value} in config-{part}, or "
                     f"{f'{key}: {actual}' if actual else f'remove {key}'} in the profile's knative.{part}",
                     _make_map_patch(part, {key: value}),
                 )
         for key, value in of_cluster.changed_settings(observed, part).items():
             if key not in declared:
-                yield make_warning_finding(
-                    "DOC006",
+                yield Difference(
                     f"{key} is {value} in config-{part}, but the profile does not set it",
-                    f"Ebbtide calculates with Knative's default ({of_cluster.MAPS[part][key] or 'not set'}) instead",
                     f"set {key}: {value} in the profile's knative.{part}",
                 )
     domains = [name for name in observed.read_map("config-domain") or {} if not name.startswith("_")]
     if domains and requirements.profile.spec.domain not in domains:
-        yield make_warning_finding(
-            "DOC006",
+        yield Difference(
             f"services are published under {', '.join(domains)}, but the profile has {requirements.profile.spec.domain}",
-            "the host names that Ebbtide predicts are wrong",
             f"set domain: {domains[0]} in the profile",
         )
 
 
-def _check_node_start(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_node_start(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
     """Report that Knative does not wait for nodes that an autoscaler starts.
 
     Upstream: knative.dev/serving v0.48.1 and v0.51.0 pkg/reconciler/revision/reconcile_resources.go; v0.44.0 does not have the key.
@@ -216,67 +185,55 @@ def _check_node_start(observed: ObservedCluster, requirements: SpecRequirements)
     live = observed.read_map("config-deployment")
     if not pools or live is None or live.get(key) == "true" or parse_version(spec.knative.version) < SCHEDULABLE_SINCE:
         return
-    yield make_warning_finding(
-        "DOC204",
+    yield Difference(
         f"{key} is not true in config-deployment, but an autoscaler starts the nodes of {', '.join(pools)}",
-        "while its first pod waits for a node, a revision is reported as failed, and clients stop waiting for it",
-        f'set {key}: "true" in config-deployment and in knative.deployment of the profile',
-        _make_map_patch("deployment", {key: "true"}),
+        patch=_make_map_patch("deployment", {key: "true"}),
     )
 
 
-def find_missing_controller(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
-    """Yield a controller that the specs need and that does not run, and several that write."""
-    if observed.controllers is None:
-        return
-    names = [plan.name for plan in requirements.plans if plan.scaling.scaler == "controller"]
-    running = [lease for lease in observed.controllers if lease.runs]
+def _check_leaders(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Difference]:
+    running = [lease.namespace for lease in observed.controllers or () if lease.runs]
     if len(running) > 1:
-        places = ", ".join(lease.namespace for lease in running)
-        yield make_error_finding(
-            "DOC070",
-            f"controllers of Ebbtide lead in {len(running)} namespaces: {places}",
-            "they write the same floors, and each undoes the other's decisions",
-            "keep one of them: all replicas of a controller need the same --namespace",
-        )
-    expected = requirements.profile.spec.autoscaling.controller
-    if running or not (names or expected):
+        yield Difference(f"controllers of Ebbtide lead in {len(running)} namespaces: {', '.join(running)}")
+
+
+def _find_missing_controller(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
+    names = [plan.name for plan in requirements.plans if _by_controller(plan)]
+    expected = names or requirements.profile.spec.autoscaling.controller
+    leases = observed.controllers
+    if leases is None or not expected or any(lease.runs for lease in leases):
         return
-    why = (
-        f"{', '.join(names)} {'needs' if len(names) == 1 else 'need'} it" if names else "the profile says that it runs"
-    )
-    yield (make_error_finding if names else make_warning_finding)(
-        "DOC071",
-        f"Ebbtide's controller {of_cluster.describe_stopped_controller(observed.controllers)}, but {why}",
-        "floors stay as they are: services do not scale on latency, CPU, GPU, custom metrics and schedules, although Knative "
-        "still starts and removes replicas with the traffic",
-        "run kubectl apply -k kustomize/controller, or set autoscaling.controller: false in the profile",
+    needs = "needs" if len(names) == 1 else "need"
+    why = f"{', '.join(names)} {needs} it" if names else "the profile says that it runs"
+    yield Difference(
+        f"Ebbtide's controller {of_cluster.describe_stopped_controller(leases)}, but {why}",
+        severity=None if names else "warning",
     )
 
 
-def _check_resources(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Finding]:
-    """Yield custom resources that no controller applies."""
-    resources = observed.list_resources()
-    if resources is None or observed.controllers is None:
+def _check_definition(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Difference]:
+    """Yield custom resources without a controller."""
+    resources, leases = observed.list_resources(), observed.controllers
+    if resources is None or leases is None or any(lease.runs for lease in leases):
         return
-    waiting = [f"{row['metadata']['namespace']}/{row['metadata']['name']}" for row in resources if _waits(row)]
-    listed = ", ".join(waiting[:MAX_NAMES]) + (" and others" if len(waiting) > MAX_NAMES else "")
-    if not any(lease.runs for lease in observed.controllers):
-        state = of_cluster.describe_stopped_controller(observed.controllers)
-        held = f", and {listed} {'waits' if len(waiting) == 1 else 'wait'} for it" if waiting else ""
-        yield (make_error_finding if waiting else make_warning_finding)(
-            "DOC189",
-            f"custom resources are installed, but Ebbtide's controller {state}{held}",
-            "new and changed resources are not applied; the services go on",
-            "run kubectl apply -k kustomize/crd, or delete the definitions if no resource is left",
-        )
-    elif waiting:
-        yield make_error_finding(
-            "DOC190",
-            f"the controller does not apply {listed}",
-            "their objects are neither created nor changed",
-            "start the controller with --inferences, as kustomize/crd does, and read its log",
-        )
+    waiting = [*filter(_waits, resources)]
+    held = f", and {_list_resources(waiting)} {'waits' if len(waiting) == 1 else 'wait'} for it" if waiting else ""
+    yield Difference(
+        f"custom resources are installed, but Ebbtide's controller {of_cluster.describe_stopped_controller(leases)}{held}",
+        severity=None if waiting else "warning",
+    )
+
+
+def _check_resources(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Difference]:
+    """Yield custom resources that a running controller does not apply."""
+    waiting = [*filter(_waits, observed.list_resources() or ())]
+    if waiting and any(lease.runs for lease in observed.controllers or ()):
+        yield Difference(f"the controller does not apply {_list_resources(waiting)}")
+
+
+def _list_resources(resources: Sequence[Object]) -> str:
+    names = [f"{row['metadata']['namespace']}/{row['metadata']['name']}" for row in resources[:MAX_NAMES]]
+    return ", ".join(names) + (" and others" if len(resources) > MAX_NAMES else "")
 
 
 def _waits(resource: Object) -> bool:
@@ -289,65 +246,65 @@ def _waits(resource: Object) -> bool:
     return datetime.now(UTC).timestamp() - changed >= of_cluster.STALE_SECONDS
 
 
-def _check_scaling(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
-    spec = requirements.profile.spec
-    by_hpa = [plan.name for plan in requirements.plans if plan.scaling.scaler == "knative-hpa"]
-    needed = requirements.specs is None or bool(by_hpa)
-    deployments = observed.list_running(KNATIVE_NAMESPACE) if observed.serves("knative") else None
+def _check_hpa_extension(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
+    declared = requirements.profile.spec.knative.hpa
+    deployments = observed.list_running(KNATIVE_NAMESPACE)
     running = of_cluster.HPA_EXTENSION in (deployments or ())
-    if deployments is not None and spec.knative.hpa != running:
-        make = make_error_finding if spec.knative.hpa and needed else make_warning_finding
-        yield make(
-            "DOC007",
+    if deployments is not None and declared != running:
+        needed = requirements.specs is None or any(plan.scaling.scaler == "knative-hpa" for plan in requirements.plans)
+        yield Difference(
             f"Knative's HPA extension {'is' if running else 'is not'} running, but the profile says "
             f"that it {'is not' if running else 'is'}",
-            "services that scale on latency, CPU, GPU or a custom metric keep their number of replicas, whatever the load"
-            if not running
-            else "Ebbtide rejects specs that scale on latency, CPU, GPU or a custom metric, although they would work",
-            "apply serving-hpa.yaml of the Knative release" if not running else "set knative.hpa: true in the profile",
+            severity=None if declared and needed else "warning",
         )
-    if spec.metrics.metrics_server and not observed.serves("metrics-server"):
-        yield (make_error_finding if needed else make_warning_finding)(
-            "DOC008",
+
+
+def _check_metrics(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
+    metrics, plans = requirements.profile.spec.metrics, requirements.plans
+    needed = requirements.specs is None or any(_by_metrics(plan) for plan in plans)
+    by_hpa = requirements.specs is None or any(plan.scaling.scaler == "knative-hpa" for plan in plans)
+    for what, missing, necessary in (
+        (
             "the API metrics.k8s.io is unavailable, but the profile says that metrics-server runs",
-            "workloads cannot scale on CPU",
-            "install metrics-server, or set metrics.metricsServer: false in the profile",
-        )
-    yield from find_missing_metrics(observed, requirements)
-
-
-def find_missing_metrics(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
-    """Yield findings about the APIs and the metrics that HPAs and ScaledObjects need."""
-    needed = requirements.specs is None or any(
-        plan.scaling.scaler in {"knative-hpa", "own-hpa", "keda"} for plan in requirements.plans
-    )
-    adapter = requirements.profile.spec.metrics.adapter
-    if adapter == "prometheus-adapter" and observed.metrics is None:
-        yield (make_error_finding if needed else make_warning_finding)(
-            "DOC008",
+            not requirements.applied and metrics.metrics_server and not observed.serves("metrics-server"),
+            by_hpa,
+        ),
+        (
             "the API custom.metrics.k8s.io is unavailable, but the profile says that prometheus-adapter runs",
-            "workloads cannot scale on latency, GPU or a custom metric",
-            "install prometheus-adapter with the rules of kustomize/metrics, or correct metrics.adapter in the profile",
-        )
-    if adapter == "keda" and not observed.serves("keda"):
-        yield (make_error_finding if needed else make_warning_finding)(
-            "DOC008",
+            _uses_adapter(requirements.profile.spec) and observed.metrics is None,
+            needed,
+        ),
+        (
             "KEDA is not installed, but the profile names it as the metrics adapter",
-            "the API server rejects ScaledObjects as an unknown kind",
-            "install KEDA, or correct metrics.adapter in the profile",
-        )
-    if adapter == "prometheus-adapter" and observed.metrics is not None:
-        for plan in requirements.plans:
-            name = plan.scaling.metric_name
-            by_hpa = plan.scaling.scaler in {"knative-hpa", "own-hpa"}
-            if by_hpa and not find_resource_metric(name) and name not in observed.metrics:
-                yield make_warning_finding(
-                    "DOC009",
-                    f"{plan.name} scales on the pod metric {name}, which custom.metrics.k8s.io does not serve now",
-                    "the metric appears once Prometheus has scraped a pod that exports it; until then the HPA does not "
-                    "change the replicas",
-                    "if the metric stays missing, check the adapter's rules and the monitors (kustomize/metrics)",
-                )
+            metrics.adapter == "keda" and not observed.serves("keda"),
+            needed,
+        ),
+    ):
+        if missing:
+            yield Difference(what, severity=None if necessary else "warning")
+
+
+def _check_served_metrics(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
+    served = observed.metrics
+    for plan in requirements.plans if served is not None else ():
+        name = plan.scaling.metric_name
+        by_hpa = plan.scaling.scaler in {"knative-hpa", "own-hpa"}
+        if by_hpa and not find_resource_metric(name) and name not in (served or ()):
+            yield Difference(
+                f"{plan.name} scales on the pod metric {name}, which custom.metrics.k8s.io does not serve now"
+            )
+
+
+def _by_metrics(plan: Plan) -> bool:
+    return plan.scaling.scaler in {"knative-hpa", "own-hpa", "keda"}
+
+
+def _by_custom_metrics(plan: Plan) -> bool:
+    return _by_metrics(plan) and not find_resource_metric(plan.scaling.metric_name)
+
+
+def _by_controller(plan: Plan) -> bool:
+    return plan.scaling.scaler == "controller"
 
 
 def _format_value(value: bool | str | list[str]) -> str:
@@ -356,7 +313,7 @@ def _format_value(value: bool | str | list[str]) -> str:
     return value if isinstance(value, str) else str(value).lower()
 
 
-def _check_modes(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_modes(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
     """Report InferenceServices whose every update KServe's webhook rejects after an upgrade, by their deployment mode.
 
     Upstream: kserve v0.20.0 pkg/apis/serving/v1beta1/inference_service_defaults.go (the webhook writes the default mode Standard
@@ -367,7 +324,7 @@ def _check_modes(observed: ObservedCluster, requirements: SpecRequirements) -> I
     default = observed.read_kserve("deploy").get("defaultDeploymentMode", "")
     (knative, former), standard = MODES["kserve"], MODES["kserve-standard"]
     renamed, moved = [], []
-    for obj in (observed.list_objects(KSERVE) or ()) if requirements.profile.spec.kserve.installed else ():
+    for obj in observed.list_objects(KSERVE) or ():
         name = f"{obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
         status = get_at(obj, "status", "deploymentMode", default="")
         if status in {former, standard[1]} and version < FORMER_NAMES_ACCEPTED_SINCE:
@@ -375,17 +332,12 @@ def _check_modes(observed: ObservedCluster, requirements: SpecRequirements) -> I
         elif status in {knative, former} and default in standard and not _has_mode(obj):
             moved.append(name)
     if renamed:
-        yield make_warning_finding(
-            "DOC205",
-            f"the status of {_list_names(renamed)} has a deployment mode by its former name",
-            "KServe since 0.16 has other names, and before kserve/kserve#5427 it rejects each update and the deletion of such an object",
-            "upgrade to KServe 0.20 or later, without a stop between 0.16 and 0.19",
+        yield Difference(
+            f"the status of {_list_names(renamed)} has a deployment mode by its former name", severity="warning"
         )
     if moved:
-        yield make_error_finding(
-            "DOC205",
+        yield Difference(
             f"the default deployment mode of KServe is {default}, but {_list_names(moved)} runs in mode Knative without the annotation",
-            "KServe's webhook rejects each update: deploymentMode cannot be changed",
             f"annotate each with {keys.DEPLOYMENT_MODE}: Knative",
         )
 
@@ -398,85 +350,89 @@ def _list_names(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_NAMES]) + (f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else "")
 
 
-def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_annotations(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
     declared = requirements.profile.spec.kserve
     if observed.read_map(of_cluster.KSERVE_MAP, of_cluster.KSERVE_NAMESPACE) is None:
         return
     unlisted = [name for name in declared.annotation_disallow_list if name not in observed.disallowed]
-    if unlisted and declared.installed:
-        settings_ = {
+    if unlisted:
+        settings = {
             **observed.read_kserve("inferenceService"),
             "serviceAnnotationDisallowedList": [*observed.disallowed, *unlisted],
         }
-        body = {"data": {"inferenceService": json.dumps(settings_, indent=2)}}
-        yield make_error_finding(
-            "DOC010",
+        body = {"data": {"inferenceService": json.dumps(settings, indent=2)}}
+        yield Difference(
             f"KServe's serviceAnnotationDisallowedList does not contain {', '.join(unlisted)}, but the profile lists "
             f"{'it' if len(unlisted) == 1 else 'them'}",
-            "KServe copies the annotation to pods, so every edit of a spec creates a new revision",
             f"add {', '.join(unlisted)} to serviceAnnotationDisallowedList in inferenceService of {of_cluster.KSERVE_MAP}",
             FixPatch("merge", CONFIG_MAP, of_cluster.KSERVE_MAP, of_cluster.KSERVE_NAMESPACE, body),
         )
     dropped = [name for name in (keys.SPEC, keys.SCALE) if name in observed.disallowed]
     undeclared = [name for name in dropped if name not in declared.annotation_disallow_list]
-    if undeclared and declared.installed:
-        yield make_warning_finding(
-            "DOC010",
+    if undeclared:
+        yield Difference(
             f"KServe does not copy {', '.join(undeclared)} to pods, but the profile does not list "
             f"{'it' if len(undeclared) == 1 else 'them'}",
-            "Ebbtide does not store the spec on InferenceServices, so they cannot be compared or read back",
             f"add {', '.join(undeclared)} to the profile's kserve.annotationDisallowList",
+            severity="warning",
         )
-    for field, in_profile, live, effect in (
-        (
-            "httpRouteTimeouts",
-            declared.http_route_timeouts,
-            observed.http_route_timeouts,
-            "requests of KServe Standard end at another time than Ebbtide reports",
-        ),
-        (
-            "ociModels",
-            declared.oci_models,
-            observed.oci_models,
-            "models from images do not start, or are rejected in vain",
-        ),
-        (
-            "localModelNodeGroups",
-            sorted(declared.local_model_node_groups),
-            observed.model_node_groups,
-            "specs with start.modelCache are rejected in vain, or their replicas wait for a volume that KServe does not create",
-        ),
+
+
+def _check_kserve(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
+    declared = requirements.profile.spec.kserve
+    if observed.read_map(of_cluster.KSERVE_MAP, of_cluster.KSERVE_NAMESPACE) is None:
+        return
+    for field, in_profile, live in (
+        ("httpRouteTimeouts", declared.http_route_timeouts, observed.http_route_timeouts),
+        ("ociModels", declared.oci_models, observed.oci_models),
+        ("localModelNodeGroups", sorted(declared.local_model_node_groups), observed.model_node_groups),
     ):
-        if declared.installed and live is not None and live != in_profile:
-            yield make_warning_finding(
-                "DOC057",
+        if live is not None and live != in_profile:
+            yield Difference(
                 f"kserve.{field} of the profile is {_format_value(in_profile)}, but {of_cluster.KSERVE_MAP} and its objects say "
                 f"{_format_value(live)}",
-                effect,
                 f"set kserve.{field}: {_format_value(live)} in the profile",
             )
-    runtimes = observed.runtimes
-    missing = [name for name in declared.runtimes if name not in (runtimes or ())]
-    if missing and runtimes is not None:
-        yield make_error_finding(
-            "DOC011",
+
+
+def _check_runtimes(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
+    if observed.read_map(of_cluster.KSERVE_MAP, of_cluster.KSERVE_NAMESPACE) is None or observed.runtimes is None:
+        return
+    missing = [name for name in requirements.profile.spec.kserve.runtimes if name not in observed.runtimes]
+    if missing:
+        yield Difference(
             f"serving runtime{'' if len(missing) == 1 else 's'} not found: {', '.join(missing)}; the profile lists "
-            f"{'it' if len(missing) == 1 else 'them'}",
-            "models that ask for a missing runtime are rejected",
-            "apply kserve-cluster-resources.yaml of the KServe release, or remove the missing runtimes from the profile",
+            f"{'it' if len(missing) == 1 else 'them'}"
         )
+
+
+def _has_kserve(profile: ProfileSpec) -> bool:
+    return profile.kserve.installed
+
+
+def _uses_adapter(profile: ProfileSpec) -> bool:
+    return profile.metrics.adapter == "prometheus-adapter"
 
 
 CHECKS: Final = (
-    _check_specs,
-    _check_versions,
-    _check_installed,
-    _check_features,
-    _check_settings,
-    _check_node_start,
-    find_missing_controller,
-    _check_resources,
-    _check_scaling,
-    _check_modes,
-    _check_kserve,
+    Check("DOC025", _check_specs),
+    Check("DOC002", _check_versions, "warning"),
+    Check("DOC003", _check_installed),
+    Check("DOC004", _check_controllers),
+    Check("DOC005", _check_features),
+    Check("DOC006", _check_settings, "warning"),
+    Check("DOC204", _check_node_start, "warning"),
+    Check("DOC070", _check_leaders, concerns=_by_controller),
+    Check("DOC071", _find_missing_controller, concerns=_by_controller),
+    Check("DOC189", _check_definition),
+    Check("DOC190", _check_resources),
+    Check("DOC007", _check_hpa_extension),
+    Check("DOC008", _check_metrics, concerns=_by_custom_metrics),
+    Check("DOC009", _check_served_metrics, "warning", needs=_uses_adapter, concerns=_by_custom_metrics),
+    Check("DOC205", _check_modes, needs=_has_kserve),
+    Check("DOC010", _check_annotations, needs=_has_kserve),
+    Check("DOC057", _check_kserve, "warning", needs=_has_kserve),
+    Check("DOC011", _check_runtimes),
 )
+#: A check that runs after all others, which know only then what they could not read.
+UNREAD: Final = Check("DOC001", _find_unread, "warning")

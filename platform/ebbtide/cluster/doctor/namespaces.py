@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.client import protocol as kube
-from ebbtide.cluster.doctor.findings import make_error_finding, make_warning_finding
+from ebbtide.cluster.doctor.findings import Check, Difference
 from ebbtide.cluster.doctor.observed import POD_SECURITY
 from ebbtide.cluster.read.pods import find_trouble
 from ebbtide.cluster.write.apply import is_shared
@@ -20,7 +20,7 @@ from ebbtide.core.translation import pod_security
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ebbtide.cluster.doctor.findings import Finding, SpecRequirements
+    from ebbtide.cluster.doctor.findings import SpecRequirements
     from ebbtide.cluster.doctor.observed import ObservedCluster
     from ebbtide.core.translation.objects import Object
 
@@ -33,7 +33,7 @@ READ: Final = (
 WRITE: Final = ("get", "create", "patch")
 
 
-def _check_pod_security(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_pod_security(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
     for namespace in requirements.namespaces:
         if any(obj["kind"] == "Namespace" and obj["metadata"]["name"] == namespace for obj in requirements.objects):
             # An apply sets the level of the profile.
@@ -44,15 +44,13 @@ def _check_pod_security(observed: ObservedCluster, requirements: SpecRequirement
                 for _where, rule in pod_security.find_refused_fields(
                     plan.spec, requirements.profile.spec, plan.serving, level
                 ):
-                    yield make_error_finding(
-                        "DOC022",
+                    yield Difference(
                         f"namespace {namespace} enforces pod security level {level}, but a pod of {plan.name} {rule.words}",
-                        "its pods are rejected",
                         rule.fix,
                     )
 
 
-def _check_permissions(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_permissions(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
     """Check the permissions for an apply in the namespaces of the specs, or in the caller's own without specs.
 
     An apply does not change shared objects that exist, so it needs permissions only for the missing ones.
@@ -67,24 +65,13 @@ def _check_permissions(observed: ObservedCluster, requirements: SpecRequirements
             if not observed.cluster.is_allowed(verb, kind, namespace if kind.namespaced else "")
         ]
         if forbidden:
-            yield make_error_finding(
-                "DOC023",
-                f"forbidden in namespace {namespace}: {', '.join(forbidden)}",
-                "apply stops at the first forbidden object, after it has written the objects before it",
-                "ask a cluster administrator to add you to the project (ebbtide project create --member), and set "
-                "projects.manage: false in the profile if administrators manage namespaces, quotas and priority classes",
-            )
+            yield Difference(f"forbidden in namespace {namespace}: {', '.join(forbidden)}")
         hidden = [kind.plural for kind in READ if not observed.cluster.is_allowed("list", kind, namespace)]
         if hidden:
-            yield make_warning_finding(
-                "DOC023",
-                f"forbidden in namespace {namespace}: list {', '.join(hidden)}",
-                "list, describe and why cannot report the full state of a workload",
-                "ask a cluster administrator to add you to the project (ebbtide project create --member)",
-            )
+            yield Difference(f"forbidden in namespace {namespace}: list {', '.join(hidden)}", severity="warning")
 
 
-def _check_images(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Finding]:
+def _check_images(observed: ObservedCluster, requirements: SpecRequirements) -> Iterator[Difference]:
     """Report nodes that cannot pull an image in advance, which the replicas on other nodes do not show."""
     for namespace in requirements.namespaces or (observed.cluster.namespace,):
         if not observed.cluster.is_allowed("list", kube.POD, namespace):
@@ -96,10 +83,8 @@ def _check_images(observed: ObservedCluster, requirements: SpecRequirements) -> 
             if owner.get("kind") == kube.DAEMON_SET.name and trouble is not None:
                 troubles.setdefault(owner["name"], []).append(trouble.words)
         for name, causes in troubles.items():
-            yield make_warning_finding(
-                "DOC208",
+            yield Difference(
                 f"DaemonSet {name} in {namespace} is not ready on {count_noun(len(causes), 'node')}: {causes[0]}",
-                "start.prePullImage has no effect there: the first replica on such a node pulls the image, or fails for the same reason",
                 f"see kubectl describe pod -l {keys.APP_NAME}={name} -n {namespace}; to mount an image, a node needs containerd 2.1 "
                 "or CRI-O 1.31",
             )
@@ -110,4 +95,8 @@ def _is_missing(observed: ObservedCluster, obj: Object) -> bool:
     return observed.fetch(kube.kind_of(obj), metadata["name"], metadata.get("namespace", "")) is None
 
 
-CHECKS: Final = (_check_pod_security, _check_permissions, _check_images)
+CHECKS: Final = (
+    Check("DOC022", _check_pod_security),
+    Check("DOC023", _check_permissions),
+    Check("DOC208", _check_images, "warning"),
+)

@@ -89,17 +89,9 @@ MAPS: Final[Mapping[str, Mapping[str, str]]] = {
     "observability": {"request-metrics-protocol": "none", "metrics-protocol": "none"},
     "network": {},
 }
-#: Knative's Deployments that every service needs, with the effect if one does not run.
-CONTROLLERS: Final = {
-    "activator": "services cannot scale from zero, and requests to them fail",
-    "autoscaler": "the number of replicas does not change, whatever the load",
-    "controller": "applied Knative objects are stored but never reconciled",
-    "webhook": "every write of a Knative object is rejected",
-}
+#: Knative's Deployments that every service needs.
+CONTROLLERS: Final = ("activator", "autoscaler", "controller", "webhook")
 KSERVE_CONTROLLER: Final = "kserve-controller-manager"
-KSERVE_CONTROLLERS: Final = {
-    KSERVE_CONTROLLER: "InferenceServices are rejected because its webhook does not answer, or are stored but never reconciled"
-}
 HPA_EXTENSION: Final = "autoscaler-hpa"
 #: API group paths by the component that serves them.
 GROUPS: Final = {

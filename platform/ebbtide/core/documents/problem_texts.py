@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Final
 
@@ -25,7 +26,13 @@ class ProblemText:
     meaning: str
     fix: str
 
+    @property
+    def effect(self) -> str:
+        """The first sentence of the explanation; that of a finding of doctor is its effect on the user."""
+        return self.meaning.partition(". ")[0]
 
+
+@cache
 def read_problem_texts() -> dict[str, ProblemText]:
     """Return the texts by code: families sorted by name, the codes of a family in the order of the page."""
     page = files("ebbtide.core.base").joinpath("problems.md").read_text(encoding="utf-8")
