@@ -21,6 +21,7 @@ from ebbtide.core.base.selectors import matches_requirement
 from ebbtide.core.translation.objects import Object
 from ebbtide.sandbox.state import BoundPod, ClusterState
 from ebbtide.sandbox.store import namespace_of, place_of
+from ebbtide.simulator.pool import choose_victims
 
 UNFIT: Final = "node(s) didn't match Pod's node affinity/selector"
 UNHELPFUL: Final = "Preemption is not helpful for scheduling"
@@ -148,22 +149,20 @@ def _choose_victims(
     node: Object, bound_pods: Mapping[tuple[str, str], BoundPod], requests: Mapping[str, float], priority: int
 ) -> tuple[tuple[str, str], ...]:
     """Return the pods of lower priority to preempt, as few and as unimportant as possible; none if that is not enough."""
-    staying = {key: bound for key, bound in bound_pods.items() if bound.priority >= priority}
-    leaving = sorted(
-        (key for key in bound_pods if key not in staying), key=lambda key: (-bound_pods[key].priority, key)
-    )
-    if not _has_room(node, staying, requests):
-        return ()
-    # Keep as many as possible, the most important first.
-    for key in leaving:
-        if _has_room(node, {**staying, key: bound_pods[key]}, requests):
-            staying[key] = bound_pods[key]
-    return tuple(key for key in leaving if key not in staying)
-
-
-def _has_room(node: Object, bound_pods: Mapping[tuple[str, str], BoundPod], requests: Mapping[str, float]) -> bool:
     free = _free_resources(node, bound_pods.values())
-    return all(amount <= free.get(resource, 0.0) for resource, amount in requests.items())
+    lower = [key for key in bound_pods if bound_pods[key].priority < priority]
+
+    def release(key: tuple[str, str], sign: int) -> None:
+        for resource, amount in bound_pods[key].requests.items():
+            free[resource] = round(free.get(resource, 0.0) + sign * amount, 3)
+
+    return tuple(
+        choose_victims(
+            sorted(lower, key=lambda key: (-bound_pods[key].priority, key)),
+            lambda: all(amount <= free.get(resource, 0.0) for resource, amount in requests.items()),
+            release,
+        )
+    )
 
 
 # Quotas.

@@ -16,9 +16,9 @@ Kueue counts each pod of a project against its quota; that the projects of a coh
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ebbtide.core.documents.quota import is_always_counted, is_in_quota
 from ebbtide.core.translation import gpu
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ebbtide.core.profile.models import NodePool, Prices, Profile
     from ebbtide.core.translation.plan import Plan
 
+Pod = TypeVar("Pod")
 #: Parts of a GPU.
 UNITS: Final = 1_000_000
 #: More units than any pool has.
@@ -243,19 +244,15 @@ class GpuPool:
             _change(nodes, holder, holder.demand.units)
         if leaving and self._find_place(nodes, demand) is not None:
             return Refusal(LEAVING)
-        for holder in candidates:
-            _change(nodes, holder, holder.demand.units)
-        if not candidates or self._find_place(nodes, demand) is None:
-            free = sum(self.unused[name] for name in demand.pools)
-            return Refusal(FRAGMENTED if free >= demand.total else FULL)
-        # Keep as many as possible, the most important and the oldest first.
-        victims = []
-        for holder in reversed(candidates):
-            _change(nodes, holder, -holder.demand.units)
-            if self._find_place(nodes, demand) is None:
-                _change(nodes, holder, holder.demand.units)
-                victims.append(holder)
-        return Refusal(LEAVING, victims)
+        victims = choose_victims(
+            candidates[::-1],
+            lambda: self._find_place(nodes, demand) is not None,
+            lambda holder, sign: _change(nodes, holder, sign * holder.demand.units),
+        )
+        if victims:
+            return Refusal(LEAVING, victims)
+        free = sum(self.unused[name] for name in demand.pools)
+        return Refusal(FRAGMENTED if free >= demand.total else FULL)
 
     def _consolidate(self, demand: GpuDemand) -> list[Holder]:
         """Return the preemptible pods that KAI evicts and places on other devices, so that a preemptible one finds some."""
@@ -332,19 +329,35 @@ class GpuPool:
         left = self.used[demand.project] + demand.total - quota - sum(holder.demand.total for holder in leaving)
         if left <= 0:
             return Refusal(LEAVING)
-        victims = []
-        for holder in self._list_candidates(demand) if demand.evicts_for_quota else ():
-            if left > 0 and is_of_quota(holder):
-                victims.append(holder)
-                left -= holder.demand.total
-        if left > 0:
-            return Refusal(QUOTA)
-        # Keep those that are not needed after all.
-        for holder in victims[-2::-1]:
-            if left + holder.demand.total <= 0:
-                victims.remove(holder)
-                left += holder.demand.total
-        return Refusal(LEAVING, victims)
+        evicted = Counter[str]()
+        victims = choose_victims(
+            [*filter(is_of_quota, self._list_candidates(demand))][::-1] if demand.evicts_for_quota else [],
+            lambda: evicted.total() >= left,
+            lambda holder, sign: evicted.update({demand.project: sign * holder.demand.total}),
+        )
+        return Refusal(LEAVING, victims[::-1]) if victims else Refusal(QUOTA)
+
+
+def choose_victims(
+    candidates: Sequence[Pod], has_room: Callable[[], bool], release: Callable[[Pod, int], None]
+) -> list[Pod]:
+    """Return the pods to evict: as few and as unimportant as possible; none if the room does not suffice without all of them.
+
+    ``candidates`` starts with the most important one, which is the first to stay. ``release`` frees what a pod holds (1), or
+    takes it again (-1). Upstream: k8s.io/kubernetes pkg/scheduler/framework/plugins/defaultpreemption
+    (SelectVictimsOnNode, reprievePod).
+    """
+    for pod in candidates:
+        release(pod, 1)
+    if not has_room():
+        return []
+    victims = []
+    for pod in candidates:
+        release(pod, -1)
+        if not has_room():
+            release(pod, 1)
+            victims.append(pod)
+    return victims
 
 
 def _change(nodes: Nodes, holder: Holder, units: int) -> None:
