@@ -72,7 +72,7 @@ def test_the_report_says_what_is_not_modeled_and_how_many_gpus_are_needed(run: A
 
     assert (code, err) == (0, "")
     head, second, *_ = out.splitlines()
-    assert head == "2 services of 0 projects on 4 GPUs of default, 5m of traffic"
+    assert head == "2 services of 0 projects on 4 GPUs of default, 5 min of traffic"
     assert second.startswith("Not modeled: network, NUMA, ")
     assert "services in their SLO" in out
     assert "evictions of training" in out

@@ -92,7 +92,7 @@ def test_the_numbers_are_those_of_simulate(report: Any, tmp_path: Path, capsys: 
         assert (told.value, told.low, told.high) == pytest.approx((values[0], min(values), max(values)), abs=1e-5)
     assert row.replay.requests == runs[0]["requests"] == round(3 * 60 * 60 * (0.71 + 0.05))
     assert row.cost == pytest.approx(hours[0] * 0.5, abs=0.01)
-    assert row.replay.start_up == "40s"
+    assert row.replay.start_up == "40 s"
 
 
 def test_a_change_keeps_the_slo_when_it_is_simulated(
@@ -117,7 +117,7 @@ def test_a_change_keeps_the_slo_when_it_is_simulated(
     ("top", "source", "reason"),
     [
         (live(slo={"timeToFirstTokenMilliseconds": 500}), RecordedSource(), "its SLO on token times"),
-        (live(), RecordedSource(gap=HOUR), "its record has gaps: Prometheus has no data for 16%"),
+        (live(), RecordedSource(gap=HOUR), "its record has gaps: Prometheus has no data for 16.3%"),
         (live(), RecordedSource(hours=0), "Prometheus has no requests"),
         ({**live(), "spec": {}}, RecordedSource(), "its spec cannot be read"),
     ],

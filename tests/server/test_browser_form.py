@@ -210,6 +210,8 @@ def test_a_selection_outlives_the_loading_of_the_editor(browser: Browser, site: 
 def test_the_form_is_accessible_and_fills_a_known_model(sized_page: Page, size: str) -> None:
     page = sized_page
     page.goto("/new")
+    page.locator("#f-metadata-name").fill("chat")
+    page.locator("#f-spec-image").fill("ghcr.io/acme/chat:1")
     page.get_by_label("Maximum replicas").fill("3")
     page.get_by_role("button", name="Review plan").click()
     expect(page.locator("#f-spec-autoscaling-metric")).to_have_attribute("aria-invalid", "true")

@@ -411,7 +411,7 @@ def test_a_cache_of_the_model_removes_the_weights_of_a_start(start_up: str, seco
     recording = record_service(make_service("chat", start_up=start_up))
     *_, (text, _, changed) = list_candidates(recording)
 
-    assert text.startswith("start-up 90s -> 30s")
+    assert text.startswith("start-up 90 s -> 30 s")
     assert changed.case.start_up.seconds == pytest.approx(seconds)
     assert changed.case.start_up.weights == 0
 
