@@ -86,7 +86,7 @@ class SpecRequirements:
 
 
 class Difference(NamedTuple):
-    """What a check found, with the names and numbers of the cluster.
+    """A difference that a check found, with the names and numbers of the cluster.
 
     ``fix`` is set if it names objects, values or commands of this cluster; otherwise the fix of the code's section applies.
     """
@@ -104,9 +104,9 @@ class Check(NamedTuple):
     code: str
     find: Callable[[ObservedCluster, SpecRequirements], Iterable[Difference]]
     severity: Severity = "error"
-    #: Whether a profile has what is checked; by default each has.
+    #: True for a profile that has what is checked; by default each has.
     needs: Callable[[ProfileSpec], bool] | None = None
-    #: Whether a plan depends on the result: an apply of such a plan runs the check first.
+    #: True for a plan that depends on the result: an apply of such a plan runs the check first.
     concerns: Callable[[Plan], bool] | None = None
     #: True if an applied workload waits until the fix, so that an apply need not be refused.
     waits: bool = False
