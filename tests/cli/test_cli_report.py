@@ -16,13 +16,14 @@ from ebbtide.cluster.slo.cost_report import (
     ReportInputs,
     find_known_range,
     make_cost_report,
+    make_cost_row,
     make_cost_rows,
     read_record,
 )
 from ebbtide.cluster.slo.replay import write_traffic_log
 from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, StartTimes
 from ebbtide.core.documents import profiles
-from ebbtide.simulator.savings import SEEDS, SimulatedRange
+from ebbtide.simulator.savings import SEEDS, ServiceReplay, SettingChange, SettingUse, SimulatedRange
 from live_cluster import PROFILE, connected, simulated, spec, workload
 from recorded import HOUR, RecordedSource
 
@@ -221,10 +222,19 @@ def test_without_an_slo_or_a_price_nothing_is_invented() -> None:
 
 
 def test_without_a_price_a_change_saves_no_money() -> None:
-    (row,) = report_on(live(), of=priced()).rows
+    hours = SimulatedRange(10.0, 10.0, 10.0)
+    use = SettingUse(hours, hours, meets_slo=True)
+    change = SettingChange("a lower minimum", {"minReplicas": 1}, use, hours)
+    replayed = ServiceReplay("core", 2.0, 1, 30.0, "", "", "10s", use, (), change, ())
+    rows = [
+        make_cost_row(
+            live(), ReportInputs(RecordedSource(), profile, NOW - 24 * HOUR, NOW, None), {}, lambda _: replayed
+        )
+        for profile in (PRICED, priced())
+    ]
 
-    assert row.replay.change is not None
-    assert (row.price, row.cost, row.saved) == (None, None, None)
+    assert [(row.price, row.cost, row.saved) for row in rows] == [(0.5, 5.0, 5.0), (None, None, None)]
+    assert rows[1].replay == replayed
 
 
 def test_an_object_that_was_changed_without_ebbtide_keeps_its_slo() -> None:
