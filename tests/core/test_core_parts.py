@@ -15,6 +15,7 @@ from ebbtide.core.base.problems import ERROR, MAX_PROBLEMS, WARNING, Problem, li
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.documents.files import is_directory, read_file
+from ebbtide.core.documents.incomplete import MAX_FIELDS, find_further_problems
 from ebbtide.core.profile.built_in import FULL
 from ebbtide.core.readers import rest, table
 from ebbtide.core.translation import gpu
@@ -319,6 +320,13 @@ def test_a_document_without_problems_is_not_read_again_for_a_line() -> None:
 
     assert Batch(profile).add_document(loaded)[0]
     assert requests == []
+
+
+def test_a_document_with_many_invalid_fields_has_no_further_problems() -> None:
+    profile = profiles.load_built_in("full")
+    invalid = [{"name": "A", "value": 1}] * (MAX_FIELDS + 1)
+
+    assert find_further_problems(load_document(native(environmentVariables=invalid), profile), profile) == []
 
 
 def test_a_text_that_is_too_long_is_reported_with_its_limit() -> None:

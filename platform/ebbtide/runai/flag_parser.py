@@ -176,6 +176,7 @@ class _ArgumentParser:
             self.flags.append(GivenFlag(flag, None))
         elif not self._rest or _is_flag(self._rest[0], self._table):
             _report_missing_value(self._draft, flag)
+            self._draft.unread.update(flag.fields)
         else:
             self.flags.append(GivenFlag(flag, self._rest.popleft()))
 
@@ -199,6 +200,7 @@ def _refuse_unknown_flag(draft: Draft, name: str, table: Mapping[str, Flag]) -> 
         suggestion = next(iter(get_close_matches(name, table, 1, 0.7)), "") if name.startswith("--") else ""
     hint = f"did you mean {suggestion}?" if suggestion else "see the list of flags with --help"
     draft.add_error("FLAGS001", (name,), f"unknown flag {shorten_text(name)}", hint)
+    draft.unread.update(table[suggestion].fields if suggestion else ())
 
 
 # Conversion of flags to the native document.
@@ -210,9 +212,10 @@ def _take_flag(draft: Draft, given_flag: GivenFlag) -> None:
         message = f"{flag.name} is set more than once; as in Run:ai, the last value is used"
         draft.add_warning("FLAGS004", where, message, "keep one of them")
     draft.values_by_name[flag.name] = given_flag.text or ""
-    value = _convert_value(draft, flag, given_flag.text)
-    if value is not None and flag.parts and flag.take is None:
-        value = parse_entry(draft, flag, value)
+    with draft.reading_field(flag):
+        value = _convert_value(draft, flag, given_flag.text)
+        if value is not None and flag.parts and flag.take is None:
+            value = parse_entry(draft, flag, value)
     if value is not None:
         apply_row(draft, flag, value, where)
 

@@ -54,7 +54,9 @@ class Batch:
 
     def _add(self, loaded: LoadedDocument) -> tuple[list[Object], Translation | None, list[Problem]]:
         if loaded.inference is None:
-            return [], None, loaded.problems
+            from ebbtide.core.documents.incomplete import find_further_problems  # noqa: PLC0415 - slow, and only after an error
+
+            return [], None, loaded.problems + find_further_problems(loaded, self.profile)
         translation = translate(loaded.inference, self.profile, loaded.canonical)
         reported = self._drop_repeated_warnings(translation.problems) if self.fold else translation.problems
         problems = loaded.problems + loaded.place_problems(reported)

@@ -499,13 +499,13 @@ def _list_items(path: Path, value: Any) -> Iterator[tuple[Path, Any, None, bool]
             yield from _list_items((*path, place), item)
 
 
-def _without_indexes(path: Path) -> Path:
+def without_indexes(path: Path) -> Path:
     return tuple(part for part in path if isinstance(part, str))
 
 
 def _name_field(path: Path) -> str:
     """Return a path without indexes, as in ``SAMPLES``."""
-    return format_path(_without_indexes(path))
+    return format_path(without_indexes(path))
 
 
 def _other_values(path: Path, value: Any, info: FieldInfo | None) -> list[Any]:
@@ -515,7 +515,7 @@ def _other_values(path: Path, value: Any, info: FieldInfo | None) -> list[Any]:
         return [other for other in sample if other != value]
     annotation = None if info is None else info.annotation
     same = info.default if value is None and info is not None else value
-    values: list[Any] = [other for other in _list_literals(annotation) if other != same]
+    values: list[Any] = [other for other in list_literals(annotation) if other != same]
     if isinstance(value, bool) or (value is None and _has_type(annotation, bool)):
         values.append(not value)
     elif isinstance(value, (int, float)):
@@ -528,10 +528,10 @@ def _other_values(path: Path, value: Any, info: FieldInfo | None) -> list[Any]:
     return values
 
 
-def _list_literals(annotation: Any) -> list[Any]:
+def list_literals(annotation: Any) -> list[Any]:
     if get_origin(annotation) is Literal:
         return list(get_args(annotation))
-    return [value for part in get_args(annotation) for value in _list_literals(part)]
+    return [value for part in get_args(annotation) for value in list_literals(part)]
 
 
 def _has_type(annotation: Any, kind: type) -> bool:

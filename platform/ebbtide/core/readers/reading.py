@@ -21,12 +21,14 @@ class Reading:
 
     ``native`` is the document as ``kind: Inference``; it may contain values that the models reject. ``origins`` maps a
     native path (or a prefix of it) to the path in the input document, so that problems are reported at the field that
-    the author wrote. ``problems`` are those of the input format.
+    the author wrote. ``problems`` are those of the input format. ``unread`` contains the native paths whose value in the
+    input could not be read: what a rule finds there depends on a value that is unknown.
     """
 
     native: dict[str, Any]
     origins: dict[Path, Path] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    unread: set[Path] = field(default_factory=set)
 
     def origin_of(self, path: Path) -> Path:
         """Return the path in the input document of a native path: the longest known prefix is replaced, the rest kept."""

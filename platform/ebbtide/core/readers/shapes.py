@@ -316,7 +316,7 @@ def _fix_of_text(kind: str, last: str, text: str) -> tuple[str, tuple[Fix, ...]]
 
 
 def _unknown_field_problem(where: Path, last: str, native: Any) -> Problem:
-    meant = _find_meant_field(where, of_profile=_is_profile(native))
+    meant = find_meant_field(where, of_profile=_is_profile(native))
     fixes: tuple[Fix, ...] = remove_field()
     if meant is None:
         from ebbtide.core.readers.fields import field_names_at  # noqa: PLC0415 - loads the models
@@ -340,7 +340,7 @@ def _is_profile(native: Any) -> bool:
     return isinstance(native, dict) and native.get("kind") == "Profile"
 
 
-def _find_meant_field(where: Path, *, of_profile: bool = False) -> Path | None:
+def find_meant_field(where: Path, *, of_profile: bool = False) -> Path | None:
     """Return the path of the field that an unknown field most likely means: by its spelling, or in another API's terms."""
     from difflib import get_close_matches  # noqa: PLC0415 - only needed for a misspelled name
 

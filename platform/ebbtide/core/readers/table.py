@@ -8,11 +8,12 @@ row to each table; write a function only if a row cannot describe the field.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from ebbtide.core.base.problems import Path, Problem, format_value, make_warning
+from ebbtide.core.base.problems import Path, Problem, format_value, has_errors, make_warning
 from ebbtide.core.readers.reading import Reading
 
 if TYPE_CHECKING:
@@ -74,11 +75,20 @@ class Draft(Reading):
         """Add an error."""
         self.problems.append(Problem(code, where, message, fix))
 
+    @contextmanager
+    def reading_field(self, row: FieldRow) -> Iterator[None]:
+        """Mark the row's native fields as unread if the block reports an error."""
+        before = len(self.problems)
+        yield
+        if has_errors(self.problems[before:]):
+            self.unread.update(row.fields)
+
     def refuse_kind(self, where: Path, refusal: tuple[str, str, str]) -> None:
         """Refuse a document of another kind; nothing in it is read."""
         code, message, fix = refusal
         self.add_error(code, where, message, fix)
         self.native["spec"] = {}
+        self.unread.update({("metadata", "name"), ("spec",)})
 
     def add_warning(self, code: str, where: Path, message: str, fix: str) -> None:
         """Add a warning."""
@@ -128,6 +138,11 @@ class FieldRow:
         return cls(name, refusal=Problem(code, (), message, fix), **more)
 
     @property
+    def fields(self) -> list[Native]:
+        """The path of the native field that the row sets, if there is one."""
+        return [self.native] if self.to else []
+
+    @property
     def native(self) -> Native:
         """The path of the native field; empty if there is none."""
         return split_path(self.to)
@@ -135,6 +150,11 @@ class FieldRow:
 
 def apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     """Convert a value and set its native field, or report the problem that it causes."""
+    with draft.reading_field(row):
+        _apply_row(draft, row, value, where)
+
+
+def _apply_row(draft: Draft, row: FieldRow, value: Any, where: Path) -> None:
     try:
         native = value if row.read is None else row.read(value)
     except RefusedValueError as refused:
