@@ -87,6 +87,7 @@ TEXTS: Final = (
 )
 #: Valid strings for every pattern in the models; a new pattern needs a row here.
 FORMS: Final[dict[str, tuple[str, ...]]] = {
+    r"^[A-Za-z0-9_./:-]+$": ("monitoring/ebbtide-kourier", "kube-state-metrics"),
     r"^[a-zA-Z_:][a-zA-Z0-9_:]*(\{[^{}]*(\{[a-z]+\}[^{}]*)*\})?$": ("jobs_waiting", 'jobs{pod=~"{revision}-.*"}'),
     r"^[+]?[0-9.]+(?:[eE][-+]?[0-9]+|[numkKMGTPE]i?)?$": (
         "16Gi",

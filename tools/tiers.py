@@ -40,7 +40,7 @@ class Proof(NamedTuple):
     messages: dict[str, str]
 
 
-SAMPLE: Final = ("tests/core/test_golden.py", "tests/server/test_form.py", "tests/cli/test_cli_models.py")
+SAMPLE: Final = ("tests/core/test_golden.py", "tests/server/test_specs.py", "tests/cli/test_cli_models.py")
 PROOFS: Final = (
     Proof("core alone", ("simulator", "cluster", "server", "runai", "sandbox", "cli"), {"tests/core": 0.9}, {}),
     Proof(

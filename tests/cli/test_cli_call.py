@@ -233,7 +233,7 @@ def test_a_cluster_local_workload_needs_a_forwarded_port() -> None:
 
 def test_contradictory_options_are_rejected(run: Callable[..., Ran]) -> None:
     assert run("call", "chat", "--chat", "a", "--data", "b").code == 2
-    assert "--timeout: invalid value 'soon'" in run("call", "chat", "--timeout", "soon").err
+    assert "--timeout: invalid duration 'soon'" in run("call", "chat", "--timeout", "soon").err
 
 
 def test_the_quickstart_s_commands_run_on_the_simulated_cluster(

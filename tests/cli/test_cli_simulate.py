@@ -112,7 +112,7 @@ def test_a_file_of_traffic(run: Any, spec: Path, tmp_path: Path) -> None:
     code, out, _ = run("simulate", spec, "--traffic", log)
 
     assert code == 0
-    assert "60 requests in 59s from log.csv; server llm:max=16" in out
+    assert "60 requests in 59 s from log.csv; server llm:max=16" in out
     assert "is an assumption: measure your server" in out
 
 
@@ -169,7 +169,7 @@ def test_a_wrong_command_line_is_a_usage_error(run: Any, spec: Path, words: tupl
 def test_parts_of_a_start_up(run: Any, spec: Path) -> None:
     words = ("--start-up", "schedule=1s,node=4s,pull=2s,weights=5s,load=3s,spread=0.2")
 
-    assert "pod startup 15s" in run("simulate", spec, "--traffic", TRAFFIC, "--server", SERVER, *words).out
+    assert "pod startup 15 s" in run("simulate", spec, "--traffic", TRAFFIC, "--server", SERVER, *words).out
 
 
 def test_a_custom_metric_is_not_simulated(run: Any, spec: Path) -> None:
@@ -199,7 +199,7 @@ def test_measured_servers_are_listed(run: Any) -> None:
     code, out, _ = run("servers", "h200/llama-3.1-70b/vllm")
     assert code == 0
     assert out.count("gpu:h200/llama-3.1-70b/vllm,tp=") == 4
-    assert "at measured tokens  in the range   outside" in out
+    assert all(words in out for words in ("at measured tokens", "in the range", "outside"))
     assert run("servers", "no-such-server").code == 1
 
 

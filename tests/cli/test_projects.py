@@ -408,7 +408,7 @@ def test_delete_refuses_lists_the_objects_and_asks(cluster: Simulated, called: A
         (("create", "shop", "--memory", "much"), "--memory much"),
         (("create", "shop", "--member", "robot:x"), "invalid member"),
         (("create", "shop", "--priority", "3"), "without KAI, set priorityClass in the spec"),
-        (("delete", "shop", "--wait", "soon"), "--wait: invalid value 'soon'"),
+        (("delete", "shop", "--wait", "soon"), "--wait: invalid duration 'soon'"),
     ],
 )
 def test_an_invalid_command_line_is_refused(called: Any, words: tuple[str, ...], message: str) -> None:

@@ -68,7 +68,7 @@ INNER = Inner("a", 1.6, {"x": Span(1.5, 2.6), "y": None}, hidden=Named("hidden")
 
 
 #: The minimum number of bodies that each tier declares.
-DECLARED = {"core": 6, "simulator": 0, "cluster": 20, "server": 20, "runai": 20, "sandbox": 0, "cli": 0}
+DECLARED = {"core": 6, "simulator": 0, "cluster": 20, "server": 20, "runai": 15, "sandbox": 0, "cli": 0}
 
 
 def declared(tier: str) -> list[Any]:

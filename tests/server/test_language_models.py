@@ -438,7 +438,7 @@ def make_event(about: str) -> dict[str, Any]:
         "type": "Normal",
         "reason": "Pulled",
         "message": f"image of {about}",
-        "lastTimestamp": "2026-11-28T20:00:00Z",
+        "lastTimestamp": "2027-02-28T20:00:00Z",
     }
 
 

@@ -79,7 +79,7 @@ def test_the_pods_of_a_workload_show_the_phases_of_their_starts() -> None:
         page = Parsed(site.get(f"/workloads/{top['namespace']}/{top['name']}/pods").text)
 
     assert "started in 3.0 s: scheduling 0.0, image 2.0, server 0.5, readiness 0.5" in page.text
-    assert "1 start, 3.0 s; largest phase: image, 67% of the time; image on the node would cut" in page.text
+    assert "1 start, 3 s; largest phase: image, 66.6% of the time; image on the node would cut" in page.text
     assert "set start.prePullImage, or make the image smaller" in page.text
 
 
