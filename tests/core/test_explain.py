@@ -25,9 +25,14 @@ if TYPE_CHECKING:
 
 ONE_DOCUMENT = {folder.name: folder for folder in cases.RENDERED if len(cases.make(folder).documents) == 1}
 #: Maximum fraction of leaves without a cause: a row of CONSTANTS with a wide pattern would hide causes that are missing.
-MOST_CONSTANTS = 0.18
+MOST_CONSTANTS = 0.17
 #: Leaves that no field changes: object kinds, path, and the reason.
 CONSTANTS: tuple[tuple[str, str, str], ...] = (
+    (
+        "Service",
+        r"spec\.template\.metadata\.annotations\.features\.knative\.dev/http-full-duplex",
+        "the profile's Knative allows a server to answer before it has read the request",
+    ),
     (".*", r"metadata\.labels\.app\.kubernetes\.io/managed-by", "names the tool that rendered the object"),
     (
         "Service|InferenceService|LLMInferenceService",
@@ -256,8 +261,13 @@ def test_every_leaf_of_the_output_is_explained_or_a_reviewed_constant(name: str)
 
 
 def test_few_leaves_have_no_cause() -> None:
-    leaves = [leaf for name in ONE_DOCUMENT for leaf in explained(name).leaves]
-    constants = [leaf for leaf in leaves if not leaf.causes]
+    """The same leaf in several cases counts once: two cases with an endpoint have the same objects of a project."""
+    leaves = {
+        (leaf.kind, leaf.name, leaf.path, str(leaf.value)): bool(leaf.causes)
+        for name in ONE_DOCUMENT
+        for leaf in explained(name).leaves
+    }
+    constants = [leaf for leaf, has_cause in leaves.items() if not has_cause]
 
     assert len(constants) <= MOST_CONSTANTS * len(leaves), f"{len(constants)} of {len(leaves)}"
 
