@@ -102,7 +102,7 @@ def test_the_documents_and_the_package_name_the_python_versions_that_are_tested(
     assert declared == tested
     assert f"Python {tested[0]} to {tested[-1]} are tested" in " ".join((ROOT / "README.md").read_text().split())
     row = f"| Python | {', '.join(tested[:-1])} and {tested[-1]} are tested |"
-    assert row in (ROOT / "docs" / "versions.md").read_text()
+    assert row in (ROOT / "docs" / "reference" / "versions.md").read_text()
 
 
 def test_the_files_that_begin_the_tests_exist() -> None:

@@ -95,8 +95,56 @@ REFERRED_FROM: Final = 5
 TESTED: Final = "Tested on a real scheduler"
 #: Column of a field's row with the version of Run:ai that introduced it.
 ORIGIN: Final = 2
-#: The only page of docs/reference that is not generated.
-MANUAL_PAGE: Final = "problems.md"
+#: The pages of docs/reference that are not generated.
+MANUAL_PAGES: Final = ("problems.md", "versions.md")
+#: Ways to a shorter start without a field of ``start``: the choice, where it is made, its limits and the source.
+OTHER_STARTS: Final = (
+    (
+        "pull policy",
+        "`imagePullPolicy`; by default `IfNotPresent` for a digest and for each tag except `latest`",
+        "`Always` asks the registry at each start",
+        "Kubernetes `pkg/kubelet/images/image_manager.go`",
+    ),
+    (
+        "a claim that is filled already: ReadOnlyMany, a clone, a snapshot",
+        "`model.uri: pvc://claim/path`, or `storage.pvc` with `existingPvc` and `readOnly`",
+        "Ebbtide does not fill it",
+        "Kubernetes, persistent volumes, access modes",
+    ),
+    (
+        "one claim per zone",
+        "a workload per zone with its claim and a node selector, behind one [endpoint](../endpoint.md)",
+        "a template of pods names one claim, so a workload cannot have one per zone",
+        "`k8s.io/api/core/v1`, PersistentVolumeClaimVolumeSource",
+    ),
+    (
+        "weights in an image",
+        "`model.uri: oci://...` or `oci+native://...`, `storage.imageVolume`, with `start.prePullImage`",
+        "the image is stored once per node",
+        "KServe `pkg/utils/imagevolume.go`",
+    ),
+    (
+        "engines of TensorRT, streaming in Triton",
+        "`storage.pvc` at the path of `trt_engine_cache_path`, or `load_format` in the `model.json` of Triton's vLLM backend",
+        "both are in the repository of the model, which Ebbtide does not read; an engine fits one type of GPU",
+        "ONNX Runtime, TensorRT execution provider; triton-inference-server/vllm_backend README",
+    ),
+    (
+        "OpenKruise's ImagePullJob",
+        "a manifest of your own",
+        "needed only before Kubernetes 1.35: `start.prePullImage` needs no daemon with access to the container runtime",
+        "openkruise/kruise `pkg/controller/imagepulljob`",
+    ),
+    (
+        "a lazy snapshotter",
+        "the container runtime of the nodes",
+        (
+            "no object of Kubernetes states it and no render depends on it, so the profile has no field; `ebbtide start`"
+            " shows its effect in the phase `image`"
+        ),
+        "containerd/stargz-snapshotter `docs/overview.md`",
+    ),
+)
 
 
 def cell(text: str) -> str:
@@ -537,6 +585,8 @@ def start_page() -> str:
                 "choose, and [the spec](spec.md#specstart) has their fields.",
             ),
             table(("Field", "Renders", "Needs", "Cannot", "Source"), rows),
+            "## Choices without a field\n\n",
+            table(("Choice", "Where", "Limits", "Source"), (tuple(map(cell, row)) for row in OTHER_STARTS)),
         )
     )
 
@@ -737,7 +787,7 @@ def main(argv: list[str]) -> int:
         if not check:
             TARGET.mkdir(parents=True, exist_ok=True)
             file.write_text(text, encoding="utf-8")
-    unknown = sorted(file.name for file in TARGET.glob("*") if file.name not in {*PAGES, MANUAL_PAGE})
+    unknown = sorted(file.name for file in TARGET.glob("*") if file.name not in {*PAGES, *MANUAL_PAGES})
     for name in stale:
         sys.stdout.write(f"docs/reference/{name} {'is out of date: run make generate' if check else 'written'}\n")
     for name in unknown:

@@ -2,7 +2,7 @@
 
 Upstream: KAI-Scheduler pkg/common/constants/constants.go (annotations),
 pkg/binder/plugins/gpusharing/gpu-request/gpu_request_validator.go (rules),
-pkg/scheduler/api/node_info/node_info.go and gpu_sharing_node_info.go of v0.17.0 (arithmetic, also observed: docs/versions.md);
+pkg/scheduler/api/node_info/node_info.go and gpu_sharing_node_info.go of v0.17.0 (arithmetic, also observed: docs/studies/schedulers.md);
 pkg/admission/webhook/v1alpha2/runtimeenforcement (the RuntimeClass nvidia by default); docs/gpu-sharing/README.md:
 KAI does not enforce memory, and time-slices compute evenly, whatever the portion.
 """
