@@ -262,7 +262,13 @@ def test_the_demo_needs_no_cluster_client_no_prometheus_client_and_no_numba() ->
         httpx.Client(base_url=url.partition("?")[0], timeout=60, transport=retrying) as client,
     ):
         client.get(url)
-        for page in ("simulate", "workloads", "workloads/team-a/chat", "workloads/team-a/chat/slo", "workloads/team-a/chat/why"):
+        for page in (
+            "simulate",
+            "workloads",
+            "workloads/team-a/chat",
+            "workloads/team-a/chat/slo",
+            "workloads/team-a/chat/why",
+        ):
             assert client.get(f"/{page}").status_code == 200
 
 

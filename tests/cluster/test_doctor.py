@@ -51,6 +51,10 @@ PRIORITY = "kubernetes.podspec-priorityclassname"
 CLAIM = "kubernetes.podspec-persistent-volume-claim"
 #: Characters of the longest effect of a finding, which is printed on one line.
 MAX_EFFECT = 240
+#: Characters of the longest effect of a finding, which is printed on one line.
+MAX_EFFECT = 240
+#: Characters of the longest effect of a finding, which is printed on one line.
+MAX_EFFECT = 240
 
 
 def profile(**parts: Any) -> Profile:

@@ -151,7 +151,13 @@ def first(folder: Path) -> LoadedDocument:
 def test_a_converted_body_can_be_read_back(folder: Path) -> None:
     profile = cases.profile(folder)
     body, lost = rest.write_body(first(folder).reading.native, profile)
-    if {problem.path for problem in lost} & {"spec.model", "spec.serving", "spec.compute.migProfile", "spec.defaults", "spec.autoscaling.metrics"}:
+    if {problem.path for problem in lost} & {
+        "spec.model",
+        "spec.serving",
+        "spec.compute.migProfile",
+        "spec.defaults",
+        "spec.autoscaling.metrics",
+    }:
         # The remaining object is another workload, if any.
         return
     loaded = load_document({"projectId": "team-a", **body}, profile)

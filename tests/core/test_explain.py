@@ -31,7 +31,7 @@ CONSTANTS: tuple[tuple[str, str, str], ...] = (
     (
         "Service",
         r"spec\.template\.metadata\.annotations\.features\.knative\.dev/http-full-duplex",
-        "the profile's Knative allows a server to answer before it has read the request",
+        "servers that stream answers read the request while they write them",
     ),
     (".*", r"metadata\.labels\.app\.kubernetes\.io/managed-by", "names the tool that rendered the object"),
     (
