@@ -270,6 +270,16 @@ def test_what_is_not_read_any_more_is_forgotten() -> None:
     assert queries.find_interval("shop", "latency") == metrics.SCRAPE_SECONDS
 
 
+@pytest.mark.parametrize("evaluated", [None, 195.0])
+def test_a_scrape_that_is_old_or_of_an_unknown_age_is_none(evaluated: float | None) -> None:
+    rows = [row for row in make_rows({"p0": 10.0}, 100.0) if row[0].get(metrics.ROW_LABEL) != metrics.EVALUATED]
+    if evaluated is not None:
+        rows.append(({metrics.ROW_LABEL: metrics.EVALUATED}, evaluated))
+    pod = measure(FloorMetric(name="widgets", scope="pod", target=60), rows, 1)
+    total = measure(FloorMetric(name="query", scope="total", target=1, query="x", pods="x"), [*rows[1:], ({}, 1.0)], 1)
+    assert (pod.value, total.scraped.complete) == (None, False)
+
+
 # Queries.
 
 

@@ -217,9 +217,7 @@ class Readings:
     def _read_pods(
         self, metric: FloorMetric, namespace: str, pods: Mapping[str, HpaPod], rows: _Rows, now: float
     ) -> Reading:
-        times = {pod: rows.scraped[namespace, pod] for pod in pods if (namespace, pod) in rows.scraped}
-        # Some versions of Prometheus ignore the parameter for the age.
-        times = {pod: time for pod, time in times.items() if (rows.evaluated or time) - time <= VALUE_AGE_SECONDS}
+        times = _find_scrapes(rows, namespace, pods)
         self._queries.note_scrapes(namespace, metric.name, times)
         interval = self._queries.find_interval(namespace, metric.name)
         row = metrics.find_metric(metric.name)
@@ -282,6 +280,17 @@ def _sort_rows(samples: Iterable[tuple[Mapping[str, str], float]]) -> _Rows:
     return _Rows(values, of_pods, scraped, evaluated)
 
 
+def _find_scrapes(rows: _Rows, namespace: str, pods: Iterable[str]) -> dict[str, float]:
+    """Return the times of the last scrapes that are recent: some versions of Prometheus ignore the parameter for the age.
+
+    Without the time of the evaluation, none is known to be recent.
+    """
+    if rows.evaluated is None:
+        return {}
+    times = {pod: rows.scraped[namespace, pod] for pod in pods if (namespace, pod) in rows.scraped}
+    return {pod: time for pod, time in times.items() if rows.evaluated - time <= VALUE_AGE_SECONDS}
+
+
 def _read_shared(metric: FloorMetric, namespace: str, pods: Mapping[str, HpaPod], rows: _Rows, now: float) -> Reading:
     """Return the reading of a member's query, whose value is that of all pods.
 
@@ -300,7 +309,7 @@ def _read_shared(metric: FloorMetric, namespace: str, pods: Mapping[str, HpaPod]
     if not metric.pods:
         times = {} if rows.evaluated is None else {"": rows.evaluated}
         return Reading(number, Scraped(times, span=span, apart=VALUE_AGE_SECONDS))
-    times = {pod: rows.scraped[namespace, pod] for pod in pods if (namespace, pod) in rows.scraped}
+    times = _find_scrapes(rows, namespace, pods)
     settled = [name for name, pod in pods.items() if pod.ready == "True" and now - pod.ready_since >= VALUE_AGE_SECONDS]
     missing = sorted(name for name in settled if name not in times)
     reason = f"{len(missing)} of {len(settled)} ready pods have no series: {', '.join(missing[:3])}" if missing else ""
