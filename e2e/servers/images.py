@@ -19,6 +19,7 @@ GO_SERVERS: Final = ("load", "gpu-exporter", "grpc")
 """Static programs; each folder is a separate Go module."""
 
 PACKAGE: Final = HERE.parents[1] / "platform" / "ebbtide"
+PROBLEMS: Final = "core/base/problems.md"
 LOCKED: Final = HERE.parents[1] / "requirements" / "serve.txt"
 """`ebbtide`, and all that it needs to serve."""
 PYTHON_ENVIRONMENT: Final = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108  # in the image
@@ -66,7 +67,8 @@ def ebbtide(cache: Path, say: Callable[[str], None] = print) -> Path:
     made = Image(
         image("ebbtide"),
         [python.PYTHON, "-m", "ebbtide"],
-        {"/app/ebbtide": PACKAGE},
+        # The page is a link out of the package, and a link stays one unless it is named.
+        {"/app/ebbtide": PACKAGE, f"/app/ebbtide/{PROBLEMS}": PACKAGE / PROBLEMS},
         root=root,
         environment=environment,
     )
