@@ -30,7 +30,9 @@ def test_model_cache(stage: Stage) -> None:
     missing = "model not found at /mnt/models/model.onnx"
     stage.until("a replica started with a part of the model", lambda: missing in _last_words(stage), LOADING)
     (pod,) = stage.pods("files-predictor")
-    assert re.search(r"KServe downloads \S+/magika\.zip to node \S+: NodeDownloading in", _why(stage, NAME))
+    # The agent may report the download later than the first replica fails.
+    downloads = re.compile(r"KServe downloads \S+/magika\.zip to node \S+: NodeDownloading in")
+    stage.until("`why` names the download", lambda: downloads.search(_why(stage, NAME)), seen=lambda: _why(stage, NAME))
 
     stage.until("`why` names the failure", lambda: "NodeDownloadError" in _why(stage, "absent"), seen=stage.events)
     printed = re.search(r"kubectl logs -n (\S+) \$\(kubectl (get jobs .*) -o name\)", _why(stage, "absent"))
