@@ -44,7 +44,8 @@ SCHEDULES, BATCH, STEPS = (20_000 if LONG else 120), 20, 60
 SPACE, NAME, FIRST = "shop", "chat", "chat-00001"
 #: Seconds between two events of the API server, and for which a value, an event or a cached object may be late.
 TICK, LATE, STALE = 5.0, 25.0, 105.0
-#: Seconds after the last fault until a floor is what the load needs, and by how many replicas it may differ.
+#: Seconds after the last fault, besides the stabilization window, until a floor is what the load needs, and by how many
+#: replicas it may differ.
 RECOVERY, NEAR = 600.0, 1
 #: The longest fault in seconds.
 LONGEST = 420.0
@@ -479,7 +480,7 @@ def run_schedule(seed: int) -> Counts:
     candidates, leader, load, decided = [Candidate(server), Candidate(server)], 0, 0.0, 0
     # Without further faults and changes of the load, the floor becomes what the load needs: one schedule of five is run on.
     recovers = seed % 5 == 0
-    for step in range(STEPS + recovers * round((RECOVERY + LONGEST) / PERIOD_SECONDS)):
+    for step in range(STEPS + recovers * round((RECOVERY + window + LONGEST) / PERIOD_SECONDS)):
         if step < STEPS:
             if draws.random() < 0.15:
                 load = draws.choice((0.0, 0.5, 1.0, draws.uniform(0, MAXIMUM)))
