@@ -42,6 +42,8 @@ pytestmark = pytest.mark.skipif(not scrapes.PROGRAM.exists(), reason="tools/prom
 LONG = os.environ.get("EBBTIDE_FUZZ") == "long"
 SCHEDULES, BATCH, STEPS = (20_000 if LONG else 120), 20, 60
 SPACE, NAME, FIRST = "shop", "chat", "chat-00001"
+#: The usual scrape interval in seconds.
+QUICK = 15.0
 #: Seconds between two events of the API server, and for which a value, an event or a cached object may be late.
 TICK, LATE, STALE = 5.0, 25.0, 105.0
 #: Seconds after the last fault, besides the stabilization window, until a floor is what the load needs, and by how many
@@ -476,7 +478,7 @@ def run_schedule(seed: int) -> Counts:
         FloorSettings(minimum=draws.choice((0, 0, 1)), maximum=MAXIMUM, metrics=metrics, behavior=behavior),
     )
     server.start_up = draws.choice((15.0, 15.0, 150.0))
-    server.interval = draws.choice((15.0, 15.0, 30.0, 60.0))
+    server.interval = draws.choice((QUICK, QUICK, 30.0, 60.0))
     candidates, leader, load, decided = [Candidate(server), Candidate(server)], 0, 0.0, 0
     # Without further faults and changes of the load, the floor becomes what the load needs: one schedule of five is run on.
     recovers = seed % 5 == 0
@@ -522,9 +524,14 @@ def check_reductions(server: Server) -> None:
 
 
 def check_recovery(server: Server, load: float) -> None:
-    """Check the floor long after the last fault; the KPA keeps the last replica."""
-    floor, needed = max(server.floor, 1), max(math.ceil(load - 1e-9), 1)
-    assert abs(floor - needed) <= NEAR, (floor, load, server.settings, server.interval)
+    """Check the floor long after the last fault; the KPA keeps the last replica.
+
+    With slow scrapes, it may be above: the range of a value still describes fewer replicas after a rise, and the floor rises again.
+    """
+    # An HPA's tolerance is a tenth.
+    floor, needed, tolerated = max(server.floor, 1), max(math.ceil(load - 1e-9), 1), math.ceil(load / 1.1 - 1e-9)
+    above = NEAR if server.interval == QUICK else MAXIMUM
+    assert tolerated - NEAR <= floor <= needed + above, (floor, load, server.settings, server.interval)
 
 
 @pytest.mark.parametrize("batch", range(SCHEDULES // BATCH))
