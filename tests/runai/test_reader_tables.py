@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ebbtide.core.adopt import derive
 from ebbtide.core.readers import rest
 from ebbtide.core.readers.fields import field_names_at
-from ebbtide.core.readers.table import split_path
+from ebbtide.core.readers.table import FieldRow, split_path
+from ebbtide.core.translation.placed_fields import PLACED
 from ebbtide.runai import flags
 
 if TYPE_CHECKING:
     from ebbtide.core.base.problems import Path
-    from ebbtide.core.readers.table import FieldRow
 
 TABLES: dict[str, list[FieldRow]] = {
     "REST body": [*rest.FIELDS.values()],
     "flags": [*flags.FLAGS],
-    "live objects": [*derive.FIELDS],
+    "objects": [FieldRow(row.key, f"spec.{row.field}", part) for part, rows in PLACED.items() for row in rows],
 }
 ROWS = {f"{table}-{row.to}-{row.name}": row for table, rows in TABLES.items() for row in rows if row.to}
 

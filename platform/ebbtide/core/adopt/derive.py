@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.adopt import pod_fields
 from ebbtide.core.adopt.scaling_fields import derive_scaling
-from ebbtide.core.adopt.view import filter_mappings, filter_strings, string_or_none
-from ebbtide.core.base import keys, names, quantities
+from ebbtide.core.adopt.view import filter_mappings, filter_strings
+from ebbtide.core.base import keys, names
 from ebbtide.core.base.annotations import parse_whole_seconds
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.readers.reading import make_document
-from ebbtide.core.readers.table import Draft, FieldRow, split_path
+from ebbtide.core.readers.table import Draft
 from ebbtide.core.spec.rules.serving import DEFAULT_PORT
 from ebbtide.core.translation import lora, priority
 from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.modes import SERVING_MODES
+from ebbtide.core.translation.placed_fields import PLACED
 from ebbtide.core.translation.placement import selects_by_default
 from ebbtide.core.translation.quotas import QUOTA_BACKENDS
 from ebbtide.core.translation.serving import llm
@@ -24,11 +25,10 @@ from ebbtide.core.translation.serving.kserve import find_default_mode
 
 if TYPE_CHECKING:
     from ebbtide.core.adopt.view import ObjectView
+    from ebbtide.core.base.problems import Path
     from ebbtide.core.profile.models import NodePool, ProfileSpec
     from ebbtide.core.translation.gpu.backend import GpuFields
 
-#: The upper bound of ``compute.cpuCoreRequest``.
-MAX_CORES: Final = 100_000
 #: Port names for gRPC, of Knative and of KServe Standard.
 GRPC: Final = {"h2c", "grpc"}
 #: The names of the port for HTTP and for gRPC, by kind of object.
@@ -38,65 +38,6 @@ PORT_NAMES: Final = {
     "kserve-standard": ("http", "grpc"),
     "llm": ("http", "grpc"),
 }
-# The parts of an object.
-CONTAINER: Final = "container"
-POD: Final = "pod"
-MODEL: Final = "model"
-PREDICTOR: Final = "predictor"
-LANGUAGE_MODEL: Final = "language model"
-LANGUAGE_SERVICE: Final = "language service"
-SERVICE: Final = "service"
-
-
-def _parse_cores(value: Any) -> float | None:
-    billionths = quantities.parse_nano(value) if isinstance(value, str) else None
-    return (
-        None
-        if billionths is None or billionths > MAX_CORES * quantities.NANO
-        else quantities.drop_zero_fraction(billionths / quantities.NANO)
-    )
-
-
-def _join_groups(value: Any) -> str | None:
-    return ",".join(str(group) for group in value) if isinstance(value, list) and value else None
-
-
-#: Fields of the spec with exactly one counterpart in the object. A row's kind is the part of the object that contains it.
-FIELDS: Final = (
-    FieldRow("image", "spec.image", CONTAINER),
-    FieldRow("imagePullPolicy", "spec.imagePullPolicy", CONTAINER),
-    FieldRow("command", "spec.command", CONTAINER),
-    FieldRow("args", "spec.args", CONTAINER),
-    FieldRow("workingDir", "spec.workingDir", CONTAINER),
-    FieldRow("resources.requests.cpu", "spec.compute.cpuCoreRequest", CONTAINER, read=_parse_cores),
-    FieldRow("resources.limits.cpu", "spec.compute.cpuCoreLimit", CONTAINER, read=_parse_cores),
-    FieldRow("resources.requests.memory", "spec.compute.cpuMemoryRequest", CONTAINER, read=string_or_none),
-    FieldRow("resources.limits.memory", "spec.compute.cpuMemoryLimit", CONTAINER, read=string_or_none),
-    FieldRow("securityContext.capabilities.add", "spec.security.capabilities", CONTAINER),
-    FieldRow("securityContext.readOnlyRootFilesystem", "spec.security.readOnlyRootFilesystem", CONTAINER),
-    FieldRow("securityContext.runAsUser", "spec.security.runAsUid", CONTAINER),
-    FieldRow("securityContext.runAsGroup", "spec.security.runAsGid", CONTAINER),
-    FieldRow("securityContext.supplementalGroups", "spec.security.supplementalGroups", POD, read=_join_groups),
-    FieldRow("serviceAccountName", "spec.serviceAccountName", POD),
-    FieldRow("modelFormat.name", "spec.model.format", MODEL),
-    FieldRow("modelFormat.version", "spec.model.formatVersion", MODEL),
-    FieldRow("storageUri", "spec.model.uri", MODEL),
-    FieldRow("storage", "spec.model.storage", MODEL),
-    FieldRow("runtime", "spec.model.runtime", MODEL),
-    FieldRow("runtimeVersion", "spec.model.runtimeVersion", MODEL),
-    FieldRow("uri", "spec.model.uri", LANGUAGE_MODEL),
-    FieldRow("name", "spec.model.name", LANGUAGE_MODEL),
-    FieldRow("storageUris", "spec.model.uris", PREDICTOR),
-    FieldRow("initContainers", "spec.initContainers", POD, read=pod_fields.drop_waiter),
-    FieldRow("transformer", "spec.transformer", SERVICE),
-    FieldRow("explainer", "spec.explainer", SERVICE),
-    FieldRow("protocolVersion", "spec.model.protocol", MODEL),
-    FieldRow("logger", "spec.logger", PREDICTOR),
-    FieldRow("batcher", "spec.batcher", PREDICTOR),
-    FieldRow("deploymentStrategy", "spec.deploymentStrategy", PREDICTOR),
-    FieldRow("rolloutStrategy", "spec.deploymentStrategy.rollingUpdate", LANGUAGE_SERVICE),
-    FieldRow("canaryTrafficPercent", "spec.traffic.canaryPercent", PREDICTOR),
-)
 
 
 def adds_defaults(draft: Draft) -> bool:
@@ -112,16 +53,25 @@ def derive_spec(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...],
     draft = Draft(make_document(None, {}), cluster=cluster)
     if not defaults:
         draft.set_field(("spec", "defaults"), "none", ())
-    bases = {CONTAINER: view.container, POD: view.pod, MODEL: view.model, PREDICTOR: view.predictor}
-    bases[LANGUAGE_MODEL] = view.language_model
-    bases[LANGUAGE_SERVICE] = None if view.language_model is None else ("spec",)
-    bases[SERVICE] = None if view.predictor is None else ("spec",)
-    for row in FIELDS:
-        base = bases[row.kind]
-        if base is not None:
-            path = (*base, *split_path(row.name))
+    service = None if view.predictor is None else ("spec",)
+    for part, rows in PLACED.items():
+        name, *inside = part.split(".")
+        base: Path | None = service if name == "service" else getattr(view, name)
+        if base is None:
+            continue
+        for row in rows:
+            path = (*base, *inside, row.key)
             value = get_at(view.obj, *path)
-            draft.set_nonempty(row.to, value if row.read is None else row.read(value), path)
+            draft.set_nonempty(f"spec.{row.field}", value if row.read is None else row.read(value), path)
+    for base, key, field in (
+        (view.pod, "serviceAccountName", "serviceAccountName"),
+        (view.predictor, "storageUris", "model.uris"),
+        (None if view.language_model is None else ("spec",), "rolloutStrategy", "deploymentStrategy.rollingUpdate"),
+    ):
+        if base is not None:
+            draft.set_nonempty(f"spec.{field}", get_at(view.obj, *base, key), (*base, key))
+    path = (*view.pod, "initContainers")
+    draft.set_nonempty("spec.initContainers", pod_fields.drop_waiter(get_at(view.obj, *path)), path)
     if view.language_model is not None and lora.is_known(cluster):
         path = (*view.language_model, "lora")
         draft.set_nonempty("spec.lora", lora.read_rendered(get_at(view.obj, *path)), path)

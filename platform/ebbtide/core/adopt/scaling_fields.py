@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.adopt.view import ObjectView, string_or_none
+from ebbtide.core.adopt.view import ObjectView
 from ebbtide.core.base import keys, metrics, quantities
 from ebbtide.core.base.annotations import parse_whole_seconds
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.profile import metric_names
+from ebbtide.core.translation.placed_fields import string_or_none
 
 if TYPE_CHECKING:
     from ebbtide.core.base.problems import Path

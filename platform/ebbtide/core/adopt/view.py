@@ -71,11 +71,6 @@ def filter_strings(value: Any) -> dict[str, str]:
     return {key: item for key, item in value.items() if isinstance(key, str) and isinstance(item, str)}
 
 
-def string_or_none(value: Any) -> str | None:
-    """Return ``value`` if it is a string, else None."""
-    return value if isinstance(value, str) else None
-
-
 def filter_mappings(value: Any) -> list[dict[str, Any]]:
     """Return the mappings in a list, an empty list for any other value."""
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import quantities
@@ -13,6 +11,7 @@ from ebbtide.core.spec.rules.containers import CONTAINERS
 from ebbtide.core.spec.rules.serving import DEFAULT_PORT
 from ebbtide.core.translation import gpu, pod_security, runtimes
 from ebbtide.core.translation.objects import apply_merge_patch, prune_nulls
+from ebbtide.core.translation.placed_fields import split_command, write_part
 from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.pods import Pod, PodPatch
 
@@ -21,34 +20,18 @@ if TYPE_CHECKING:
     from ebbtide.core.spec.inference import InferenceSpec
 
 
-#: A command line without characters that a shell treats specially.
-_PLAIN_WORDS: Final = re.compile(r"[A-Za-z0-9_@%+=:,./ -]*")
 #: The resources of a container, and the parts of a pod that they are.
 RESOURCES: Final = {"requests": "requests", "limits": "limits", "claims": "container_claims"}
 #: Kubernetes' default of a probe's periodSeconds.
 DEFAULT_PROBE_PERIOD_SECONDS: Final = 10
 
 
-def split_command(command: str | list[str] | None) -> list[str] | None:
-    """Return a command line as a list of words. A string is split as a shell splits it, without expansion."""
-    if command is None or isinstance(command, list):
-        return command
-    return command.split() if _PLAIN_WORDS.fullmatch(command) else [*_split_quoted(command)]
-
-
 def list_words(plan: Plan) -> list[str]:
     """Return the words of command and arguments; none if they cannot be split, which SRV016 reports."""
     try:
-        return [*(split_command(plan.spec.command) or ()), *(split_command(plan.spec.args) or ())]
+        return [*split_command(plan.spec.command or []), *split_command(plan.spec.args or [])]
     except ValueError:
         return []
-
-
-@lru_cache(maxsize=64)
-def _split_quoted(command: str) -> tuple[str, ...]:
-    import shlex  # noqa: PLC0415 - most commands have plain words
-
-    return tuple(shlex.split(command))
 
 
 def choose_pull_policy(plan: Plan) -> str | None:
@@ -92,16 +75,9 @@ def make_account_patch(plan: Plan) -> PodPatch:
 def make_resources_patch(plan: Plan) -> PodPatch:
     """Return CPU, memory and extended resources."""
     compute = plan.spec.compute
-    requests: dict[str, str] = {}
-    limits: dict[str, str] = {}
-    for amounts, cores, memory in (
-        (requests, compute.cpu_core_request, compute.cpu_memory_request),
-        (limits, compute.cpu_core_limit, compute.cpu_memory_limit),
-    ):
-        if cores is not None:
-            amounts["cpu"] = quantities.format_cores(cores)
-        if memory is not None:
-            amounts["memory"] = str(memory)
+    requests, limits = (
+        prune_nulls(write_part(plan.spec, f"container.resources.{name}")) for name in ("requests", "limits")
+    )
     for extended in compute.extended_resources:
         amount = quantities.parse_whole_quantity(extended.quantity)
         # No amount of GPUs next to a GPU request remains from before that request.
@@ -137,27 +113,23 @@ def may_run_as_root(plan: Plan) -> bool:
 
 def make_security_patch(plan: Plan) -> PodPatch:
     """Return the restricted security context. The container may run as root unless the spec or the profile forbids it."""
-    groups = plan.spec.security.supplemental_groups
-    numbers = None if groups is None else [int(text) for text in groups.replace(";", ",").split(",")]
     return PodPatch(
         by="security",
         cause=("spec", "security", "supplementalGroups"),
         container_security=_make_container_security(plan),
-        pod_security={} if numbers is None else {"supplementalGroups": numbers},
+        pod_security=prune_nulls(write_part(plan.spec, "pod.securityContext")),
     )
 
 
 def _make_container_security(plan: Plan) -> dict[str, Any]:
     rules, defaults = plan.spec.security, plan.adds_defaults
-    added: dict[str, Any] = {"add": [*rules.capabilities]} if rules.capabilities else {}
+    added = prune_nulls(write_part(plan.spec, "container.securityContext.capabilities"))
     root = pod_security.requires_non_root(plan.spec, plan.cluster)
     security = {
         "allowPrivilegeEscalation": False if defaults else None,
         "capabilities": {"drop": ["ALL"], **added} if defaults else added or None,
-        "readOnlyRootFilesystem": rules.read_only_root_filesystem,
+        **write_part(plan.spec, "container.securityContext"),
         "runAsNonRoot": root if defaults else rules.run_as_non_root,
-        "runAsUser": rules.run_as_uid,
-        "runAsGroup": rules.run_as_gid,
         "seccompProfile": {"type": "RuntimeDefault"} if defaults else None,
     }
     return {name: value for name, value in security.items() if value is not None}
@@ -237,14 +209,12 @@ def make_container(plan: Plan, pod: Pod, port_name: str | None) -> dict[str, Any
     probes = spec.probes
     parts = pod.parts
     resources = {name: parts.get(part) for name, part in RESOURCES.items() if part in parts}
-    args = split_command(spec.args)
+    fields = write_part(spec, "container")
     container = {
         "name": plan.container,
-        "image": spec.image,
+        **fields,
         "imagePullPolicy": choose_pull_policy(plan),
-        "command": split_command(spec.command),
-        "args": [*(args or ()), *parts["args"]] if "args" in parts else args,
-        "workingDir": spec.working_dir,
+        "args": [*(fields["args"] or ()), *parts["args"]] if "args" in parts else fields["args"],
         "ports": _make_ports(plan, port, port_name),
         "env": parts.get("env"),
         "resources": resources or None,

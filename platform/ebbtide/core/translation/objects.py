@@ -99,13 +99,14 @@ def to_camel(name: str) -> str:
 
 
 @cache
-def _list_attributes(field: str) -> tuple[str, ...]:
-    return tuple(_CAPITAL.sub(r"_\1", name).lower() for name in field.split("."))
+def to_attribute(field: str) -> str:
+    """Return a field's name in documents as the name of the attribute: ``logger.batchSize`` is ``logger.batch_size``."""
+    return _CAPITAL.sub(r"_\1", field).lower()
 
 
 def read_field(model: Any, field: str) -> Any:
     """Return the value of a field by its name in documents, such as ``logger.batchSize``; None if a part of it is not set."""
-    for name in _list_attributes(field):
+    for name in to_attribute(field).split("."):
         model = getattr(model, name, None)
     return model
 

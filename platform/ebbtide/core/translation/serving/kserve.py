@@ -15,6 +15,7 @@ from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation import runtimes
 from ebbtide.core.translation.container import make_container, render_pod_fields, secure_component, secure_containers
 from ebbtide.core.translation.objects import Object, make_object, prune_nulls, write_model
+from ebbtide.core.translation.placed_fields import write_part
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import Pod, PodPatch
 from ebbtide.core.translation.scaling.knative import make_scaling_annotations
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 #: From this version the modes are called Knative and Standard, and autoscalerClass none exists.
 NEW_NAMES: Final = (0, 16)
-COMPONENTS: Final = ("transformer", "explainer")
 MODES: Final = {"kserve": ("Knative", "Serverless"), "kserve-standard": ("Standard", "RawDeployment")}
 
 
@@ -63,7 +63,9 @@ def make_service(plan: Plan, pod: Pod, canonical: str) -> Object:
                 **render_pod_fields(plan, pod),
                 **_make_runtime(plan, pod),
             },
-            **prune_nulls({name: secure_component(getattr(plan.spec, name), pod) for name in COMPONENTS}),
+            **prune_nulls(
+                {name: secure_component(value, pod) for name, value in write_part(plan.spec, "service").items()}
+            ),
         },
     }
 
@@ -86,10 +88,8 @@ def _make_settings(plan: Plan) -> dict[str, Any]:
             "maxReplicas": plan.scaling.maximum if plan.adds_defaults else auto.max_replicas,
             "containerConcurrency": auto.concurrency_hard_limit,
             "timeout": spec.serving_configuration.request_timeout_seconds,
+            **write_part(spec, "predictor"),
             "deploymentStrategy": make_strategy(spec) or None,
-            "canaryTrafficPercent": spec.traffic.canary_percent,
-            "logger": write_model(spec.logger),
-            "batcher": write_model(spec.batcher),
         }
     )
 
@@ -139,12 +139,10 @@ def _make_runtime(plan: Plan, pod: Pod) -> dict[str, Any]:
     return prune_nulls(
         {
             "model": {
-                "modelFormat": {"name": model.format, "version": model.format_version},
-                "runtime": model.runtime,
-                "runtimeVersion": model.runtime_version,
+                "modelFormat": write_part(plan.spec, "model.modelFormat"),
+                **write_part(plan.spec, "model"),
                 "protocolVersion": model.protocol or (runtimes.GRPC_PROTOCOL if grpc and plan.adds_defaults else None),
                 "storageUri": find_storage_uri(plan),
-                "storage": write_model(model.storage),
                 **{name: value for name, value in container.items() if name != "name"},
             },
             "storageUris": write_model(model.uris),

@@ -20,9 +20,10 @@ from ebbtide.core.base.problems import Path, Problem, choose_serving, format_pat
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.spec.rules.placement import MAX_PERCENT
 from ebbtide.core.translation import lora
-from ebbtide.core.translation.container import make_container, render_pod_fields, secure_containers, split_command
+from ebbtide.core.translation.container import make_container, render_pod_fields, secure_containers
 from ebbtide.core.translation.modes import SERVING_MODES
 from ebbtide.core.translation.objects import Object, prune_nulls, read_field
+from ebbtide.core.translation.placed_fields import split_command, write_part
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.pods import Pod
 from ebbtide.core.translation.serving.metadata import make_metadata, make_pod_annotations, make_pod_labels
@@ -72,7 +73,7 @@ def _make_spec(plan: Plan, pod: Pod) -> dict[str, Any]:
     template = {**render_pod_fields(plan, pod), **({"containers": containers} if containers else {})}
     return prune_nulls(
         {
-            "model": {"uri": find_storage_uri(plan), "name": model.name, "lora": lora.render(plan)},
+            "model": {**write_part(spec, "language_model"), "uri": find_storage_uri(plan), "lora": lora.render(plan)},
             # Without it, KServe leaves the replicas to the HPA or the ScaledObject (workload.go, PreserveDeploymentReplicas).
             "replicas": replicas if fixed else None,
             "rolloutStrategy": make_strategy(spec).get("rollingUpdate"),
