@@ -270,8 +270,15 @@ def field_rows(
             name_type(format_type(entry, definitions)) + (f", {default}" if default else ""),
             format_origin(field_path),
             # The column before it states the origin.
-            cell(descriptions.get(name, "").removesuffix(" Ebbtide extension.")),
+            cell(descriptions.get(name, "").removesuffix(" Ebbtide extension.") + format_example(entry)),
         )
+
+
+def format_example(entry: dict[str, Any]) -> str:
+    """Return the sentence with the first example of a field, empty if it has none, or one that is more than a word."""
+    value = next(iter(entry.get("examples", ())), None)
+    is_known = value is None or isinstance(value, (dict, list)) or str(value) in entry["description"]
+    return "" if is_known else f" Example: `{value}`."
 
 
 def format_origin(path: str) -> str:

@@ -32,6 +32,8 @@ from ebbtide.core.documents.texts import load_data
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.readers.table import DISTRIBUTED
+from ebbtide.core.spec.inference import InferenceSpec
+from ebbtide.core.spec.scalars import UPDATABLE
 from ebbtide.core.translation.objects import Object, apply_merge_patch
 from ebbtide.runai import bodies, requests
 from ebbtide.server.api.access import SERVICE_ACCOUNT, UnauthorizedError, read_claims
@@ -59,15 +61,11 @@ from ebbtide.server.api.routing import Router, make_response
 
 router = Router(tags=["Run:ai"])
 
-# fmt: off
-#: Spec fields that an update may change (runapy, schema InferenceUpdateSpecSpec).
+#: Spec fields that an update may change.
 CHANGEABLE: Final = frozenset(
-    {
-        "autoscaling", "servingConfiguration", "args", "category", "command", "compute", "createHomeDir",
-        "environmentVariables", "image", "imagePullPolicy", "imagePullSecrets", "nodeAffinityRequired", "nodePools",
-        "nodeType", "podAffinity", "preemptibility", "priorityClass", "probes", "workingDir",
-    }
+    str(info.alias) for info in InferenceSpec.model_fields.values() if UPDATABLE in info.metadata
 )
+# fmt: off
 #: Filter and sort fields whose values only Run:ai's control plane has.
 UNKNOWN: Final = dict.fromkeys(
     (

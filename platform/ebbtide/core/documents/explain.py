@@ -30,123 +30,21 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
     from pydantic.fields import FieldInfo
 
+_EXAMPLES: Final[dict[str, list[Any]]] = {
+    name: info.examples for name, info in InferenceSpec.model_fields.items() if info.examples
+}
+OTHER_PROJECT: Final = _EXAMPLES["project"][0]
+OTHER_IMAGE: Final = _EXAMPLES["image"][0]
 #: A scalar of the output: the object (its kind, and its index among the objects of that kind), and the path in it.
 Leaf = tuple[str, int, tuple[str | int, ...]]
 #: Fields for reports and pages only: they affect no object, and are not reported as fields without effect.
 INTENT: Final = ("slo", "relatedUrls", "description", "toolType", "toolName", "exclude")
 #: Fields that only select which of their sibling fields applies; Run:ai requires them, but no output depends on them.
 DISCRIMINATORS: Final = ("gpuRequestType",)
-OTHER_PROJECT: Final = "team-z"
 #: Fields that every kind of object supports.
 PLAIN: Final = ("project", "image", "defaults")
 #: The bounds of the replicas, which an LLMInferenceService without a metric needs to be equal.
 REPLICAS: Final = (("spec", "autoscaling", "minReplicas"), ("spec", "autoscaling", "maxReplicas"))
-#: Values to try for fields whose type is not specific enough, by path without indexes.
-SAMPLES: Final[dict[str, tuple[Any, ...]]] = {
-    "spec.project": (OTHER_PROJECT,),
-    # An engine's image, because other images cannot stream.
-    "spec.image": ("registry.example.com/other:1", "registry.example.com/vllm-openai:1"),
-    "spec.imagePullSecrets": ([{"name": "pull"}],),
-    "spec.command": (["other"],),
-    "spec.args": (["--other"],),
-    "spec.model": ({"format": "onnx", "uri": "s3://models/other"},),
-    "spec.model.format": ("xgboost",),
-    "spec.model.uri": ("s3://models/other",),
-    "spec.model.storage": ({"path": "other"},),
-    "spec.model.storage.parameters": ({"type": "s3", "bucket": "other"},),
-    "spec.model.uris.uri": ("s3://models/other",),
-    "spec.model.uris.mountPath": ("/mnt/models/other",),
-    "spec.sidecars": ([{"name": "other", "image": "other:1"}],),
-    "spec.initContainers": ([{"name": "other", "image": "other:1"}],),
-    "spec.transformer": ({"containers": [{"image": "other:1"}]},),
-    "spec.explainer": ({"containers": [{"image": "other:1"}]},),
-    "spec.logger": ({"url": "http://other.example.com"},),
-    "spec.logger.url": ("http://other.example.com",),
-    "spec.logger.storage": ({"key": "other", "path": "other", "parameters": {}},),
-    "spec.logger.storage.parameters": ({"type": "s3", "other": "1"},),
-    "spec.logger.marshallerUrl": ("http://other.example.com",),
-    "spec.logger.batchInterval": ("9s",),
-    "spec.batcher": ({"maxBatchSize": 9},),
-    "spec.priorityClass": ("train", "high", "inference"),
-    "spec.autoscaling": (
-        {"minReplicas": 1, "maxReplicas": 5, "metric": "other_metric", "metricThreshold": 12},
-        {"minReplicas": 1, "maxReplicas": 5, "metric": "concurrency", "metricThreshold": 12},
-        {"minReplicas": 1, "maxReplicas": 5, "metric": "cpu-utilization", "metricThreshold": 12},
-        {"minReplicas": 2, "maxReplicas": 2},
-    ),
-    "spec.autoscaling.metric": ("throughput", "concurrency", "cpu-utilization", "other_metric"),
-    "spec.autoscaling.metrics": (
-        [{"metric": "latency", "threshold": 12}],
-        [{"metric": "other_metric", "threshold": 12}],
-    ),
-    "spec.autoscaling.metrics.metric": ("latency", "other_metric"),
-    "spec.autoscaling.schedule": ([{"start": "0 1 * * *", "end": "0 2 * * *", "minReplicas": 1}],),
-    **dict.fromkeys(("spec.autoscaling.schedule.start", "spec.autoscaling.schedule.end"), ("0 3 * * *",)),
-    "spec.autoscaling.schedule.timeZone": ("Europe/Paris",),
-    "spec.autoscaling.schedule.minReplicas": (1, 3),
-    "spec.autoscaling.behavior": ({"scaleDown": {"selectPolicy": "Min"}},),
-    **dict.fromkeys(
-        ("spec.autoscaling.behavior.scaleUp", "spec.autoscaling.behavior.scaleDown"), ({"selectPolicy": "Min"},)
-    ),
-    **dict.fromkeys(
-        ("spec.autoscaling.behavior.scaleUp.policies", "spec.autoscaling.behavior.scaleDown.policies"),
-        ([{"type": "Pods", "value": 9, "periodSeconds": 9}],),
-    ),
-    "spec.autoscaling.panicThresholdPercentage": (150.0, 300.0),
-    "spec.compute.gpuPortionRequest": (0.5, 0.25, 0.1),
-    "spec.compute.gpuPortionLimit": (0.75,),
-    "spec.compute.migProfile": ("1g.10gb", "2g.20gb"),
-    "spec.compute.cpuMemoryLimit": ("300Gi",),
-    "spec.compute.cpuCoreLimit": (1000,),
-    "spec.compute.extendedResources": ([{"resource": "example.com/other", "quantity": "1"}],),
-    "spec.environmentVariables": ([{"name": "OTHER", "value": "1"}],),
-    "spec.tolerations": ([{"operator": "Exists"}],),
-    "spec.labels": ([{"name": "other", "value": "1"}],),
-    "spec.annotations": ([{"name": "other", "value": "1"}],),
-    "spec.nodeSelector": ({"other": "1"},),
-    "spec.topologySpreadConstraints": ([{"topologyKey": "other"}],),
-    "spec.topologySpreadConstraints.labelSelector": ({"matchLabels": {"other": "1"}},),
-    "spec.disruptionBudget": ({"maxUnavailable": 1},),
-    "spec.disruptionBudget.minAvailable": ("40%",),
-    "spec.disruptionBudget.maxUnavailable": ("40%",),
-    "spec.deploymentStrategy": ({"type": "Recreate"},),
-    "spec.deploymentStrategy.rollingUpdate": ({"maxSurge": 1},),
-    "spec.deploymentStrategy.rollingUpdate.maxSurge": ("40%",),
-    "spec.deploymentStrategy.rollingUpdate.maxUnavailable": ("40%",),
-    "spec.podAffinity": ({"type": "Required", "key": "kubernetes.io/hostname"},),
-    "spec.podAntiAffinity": ({"type": "Required", "key": "kubernetes.io/hostname"},),
-    "spec.nodeAffinityRequired": (
-        {"nodeSelectorTerms": [{"matchExpressions": [{"key": "other", "operator": "Exists"}]}]},
-    ),
-    **dict.fromkeys(
-        ("spec.probes.readiness", "spec.probes.liveness", "spec.probes.startup"),
-        ({"handler": {"httpGet": {"path": "/other"}}},),
-    ),
-    "spec.lora": ({"adapters": [{"name": "other", "uri": "hf://other/adapter"}]},),
-    "spec.lora.adapters": ([{"name": "other", "uri": "hf://other/adapter"}],),
-    "spec.lora.adapters.uri": ("hf://other/adapter",),
-    "spec.endpoint": ({}, {"name": "other"}),
-    "spec.endpoint.split": ({"other": 9},),
-    "spec.endpoint.fallback": (),
-    "spec.start": (),
-    "spec.start.weights": ({"uri": "hf://other/model", "size": "9Gi"}, {"size": "9Gi"}),
-    "spec.start.compilationCache": ({"size": "9Gi"},),
-    "spec.start.streaming": ({},),
-    "spec.start.modelCache": ({"size": "9Gi", "nodeGroups": ["other"]},),
-    "spec.start.modelCache.nodeGroups": (["l4"],),
-    "spec.start.weights.uri": ("hf://other/model",),
-    "spec.storage.emptyDirVolume": ([{"path": "/other"}],),
-    "spec.storage.imageVolume": ([{"image": "registry.example.com/other:1", "mountPath": "/other"}],),
-    "spec.storage.csiVolume": ([{"driver": "other.example.com", "mountPath": "/other"}],),
-    "spec.storage.csiVolume.volumeAttributes": ({"other": "1"},),
-    "spec.storage.pvc.claimInfo.accessModes": ({"readWriteOnce": False, "readWriteMany": True},),
-    "spec.exposedUrls": ([{"url": "https://other.example.org"}],),
-    "spec.exposedUrls.url": ("https://other.example.org",),
-    "spec.patches": (),
-    # It turns off much of what other fields do not set, and would be a cause of it all.
-    "spec.defaults": (),
-    "spec.environmentVariables.podFieldRef.path": ("metadata.namespace", "metadata.name"),
-}
 #: The spec that is stored on the objects. It differs in each translation, and is not compared.
 NO_SPEC: Final = "{}"
 #: Values to try for a field that is not set if only its type is known: the rules reject those of another kind.
@@ -404,7 +302,7 @@ def list_changes(native: dict[str, Any]) -> Iterator[tuple[Path, list[dict[str, 
     for top, model in (("metadata", Metadata), ("spec", InferenceSpec)):
         for path, value, row, is_set in _list_fields(native.get(top, {}), model, (top,)):
             variants = [remove_at(native, path)] if is_set else []
-            variants += [replace_at(native, path, other) for other in _other_values(path, value, row)]
+            variants += [replace_at(native, path, other) for other in _other_values(value, row)]
             if path in REPLICAS and _has_fixed_replicas(native):
                 variants.append(replace_at(replace_at(native, REPLICAS[0], value + 1), REPLICAS[1], value + 1))
             yield path, variants, is_set
@@ -418,7 +316,7 @@ def _make_plain_service(native: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     It has no other field that one kind of object may not support.
     """
     spec = native.get("spec", {})
-    plain = {"image": SAMPLES["spec.image"][0], **{name: spec[name] for name in PLAIN if name in spec}}
+    plain = {"image": OTHER_IMAGE, **{name: spec[name] for name in PLAIN if name in spec}}
     return ("spec", "model" if "model" in spec else "serving"), {**native, "spec": plain}
 
 
@@ -432,7 +330,7 @@ def joint_changes(native: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]
     """Yield variants of the document in which fields that exclude each other replace each other."""
     spec = native.get("spec", {})
     if "model" in spec:
-        image = SAMPLES["spec.image"][0]
+        image = OTHER_IMAGE
         bare = {name: item for name, item in spec.items() if name not in {"model", "serving"}}
         yield ("spec", "model"), {**native, "spec": {**bare, "image": image}}
     if spec.get("serving") == "llm":
@@ -474,45 +372,35 @@ def _list_field(data: Any, info: FieldInfo, path: Path) -> Iterator[tuple[Path, 
     field_path = (*path, name)
     is_set = isinstance(data, dict) and name in data
     value = data[name] if is_set else None
-    if model is None or (not is_set and info.default in (None, ()) and _name_field(field_path) in SAMPLES):
+    if model is None or (not is_set and info.default in (None, ()) and info.examples is not None):
         if isinstance(value, (list, dict)) and is_set and model is None:
-            yield from _list_items(field_path, value)
+            yield from _list_items(field_path, value, info)
         yield field_path, value, info, is_set
     elif is_set and isinstance(value, list):
-        yield field_path, value, None, True
+        yield field_path, value, info, True
         for index, item in enumerate(value):
-            yield (*field_path, index), item, None, True
+            yield (*field_path, index), item, info, True
             yield from _list_fields(item, model, (*field_path, index))
     elif is_set or info.default is not None:
-        if is_set or format_path(field_path) in SAMPLES:
-            yield field_path, value, None, is_set
+        if is_set or info.examples is not None:
+            yield field_path, value, info, is_set
         if info.default != ():
             yield from _list_fields(value if is_set else {}, model, field_path)
 
 
-def _list_items(path: Path, value: Any) -> Iterator[tuple[Path, Any, None, bool]]:
-    places = value if isinstance(value, dict) else range(len(value))
-    for place in places:
-        item = value[place]
-        yield (*path, place), item, None, True
+def _list_items(path: Path, value: Any, info: FieldInfo | None) -> Iterator[tuple[Path, Any, FieldInfo | None, bool]]:
+    """Yield the items of a list, with the declaration of the list, or of a mapping."""
+    for place, item in value.items() if isinstance(value, dict) else enumerate(value):
+        declared = info if isinstance(value, list) else None
+        yield (*path, place), item, declared, True
         if isinstance(item, (dict, list)):
-            yield from _list_items((*path, place), item)
+            yield from _list_items((*path, place), item, declared)
 
 
-def without_indexes(path: Path) -> Path:
-    return tuple(part for part in path if isinstance(part, str))
-
-
-def _name_field(path: Path) -> str:
-    """Return a path without indexes, as in ``SAMPLES``."""
-    return format_path(without_indexes(path))
-
-
-def _other_values(path: Path, value: Any, info: FieldInfo | None) -> list[Any]:
-    """Return other values for a field: its samples, other literals, the negation, near values, or those of its type."""
-    sample = SAMPLES.get(_name_field(path))
-    if sample is not None:
-        return [other for other in sample if other != value]
+def _other_values(value: Any, info: FieldInfo | None) -> list[Any]:
+    """Return other values for a field: its examples, other literals, the negation, near values, or those of its type."""
+    if info is not None and info.examples is not None:
+        return [other for other in info.examples if other != value]
     annotation = None if info is None else info.annotation
     same = info.default if value is None and info is not None else value
     values: list[Any] = [other for other in list_literals(annotation) if other != same]

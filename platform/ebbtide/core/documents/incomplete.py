@@ -8,15 +8,15 @@ differs between the variants, and is left out until that field is corrected.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Annotated, Any, Final, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ebbtide.core.base.paths import has_at, remove_at, replace_at
-from ebbtide.core.base.problems import ERROR, Path, Problem, format_path
-from ebbtide.core.documents.explain import SAMPLES, list_literals, without_indexes
+from ebbtide.core.base.problems import ERROR, Path, Problem
+from ebbtide.core.documents.explain import list_literals
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers import shapes
 from ebbtide.core.readers.fields import models_in
@@ -101,31 +101,30 @@ def _translate_variant(
 
 def _list_values(path: Path) -> tuple[Any, ...]:
     """Return valid values of a field, beginning with its absence if it is optional, or if no valid value is known."""
-    annotation, is_required = _find_type(path)
-    samples = SAMPLES.get(format_path(without_indexes(path)), ()) if path[-1:] != without_indexes(path)[-1:] else ()
-    samples = samples or SAMPLES.get(format_path(path), ())
-    values = () if annotation is None else (*_accepted(annotation, samples), *_valid_values(annotation))
+    annotation, is_required, examples = _find_type(path)
+    values = () if annotation is None else (*_accepted(annotation, examples), *_valid_values(annotation))
     return values if is_required and values else (_ABSENT, *values)
 
 
-def _find_type(path: Path) -> tuple[Any, bool]:
-    """Return the annotation of a path, None if the path is not a field, and whether a value is required there."""
+def _find_type(path: Path) -> tuple[Any, bool, Sequence[Any]]:
+    """Return the annotation of a path, None if the path is not a field, whether a value is required there, and examples."""
     annotation: Any = Inference
     is_required = True
+    examples: Sequence[Any] = ()
     for part in path:
         if annotation is Any:
-            return Any, False
+            return Any, False, examples
         if isinstance(part, int):
             annotation, is_required = _item_type(annotation, list, 0), True
         elif (model := next(models_in(annotation), None)) is not None:
             info = next((info for info in model.model_fields.values() if info.alias == part), None)
             if info is None:
-                return None, False
+                return None, False, ()
             annotation = Annotated[info.annotation, *info.metadata] if info.metadata else info.annotation
-            is_required = info.is_required()
+            is_required, examples = info.is_required(), info.examples or ()
         else:
             annotation, is_required = _item_type(annotation, dict, 1), False
-    return annotation, is_required
+    return annotation, is_required, examples
 
 
 def _item_type(annotation: Any, container: type, place: int) -> Any:

@@ -108,6 +108,8 @@ def make_json_schema(root: type[BaseModel] = Inference) -> dict[str, Any]:
             entry.pop("title", None)
             if entry.get("default", 0) in ((), [], None) and "default" in entry:
                 del entry["default"]
+            if not info.examples:
+                entry.pop("examples", None)
             if (model, field) == (NodePool, "backend"):
                 entry |= {"enum": [*list_backends()], "type": entry.pop("type")}
             entry["description"] = documentation[field]

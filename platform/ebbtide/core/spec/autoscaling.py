@@ -12,7 +12,9 @@ from ebbtide.core.spec.scalars import Model, NotNegative, Percentage, Positive, 
 class ScalingMetric(Model):
     """One of several scaling metrics."""
 
-    metric: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    metric: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, examples=["latency", "requests_waiting"]
+    )
     """Scaling metric: throughput, concurrency, latency, gpu-utilization, cpu-utilization, or the name of a Prometheus
     metric of the pods."""
     query: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
@@ -33,13 +35,15 @@ class ScalingMetric(Model):
 class ScalingWindow(Model):
     """A recurring period with its own minimum replicas."""
 
-    start: Text
+    start: Text = Field(examples=["0 3 * * *"])
     """Start of the period as a cron expression: minute, hour, day of the month, month, day of the week."""
-    end: Text
+    end: Text = Field(examples=["0 3 * * *"])
     """End of the period as a cron expression."""
-    time_zone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$", max_length=64)] = "UTC"
+    time_zone: Annotated[str, Field(pattern=r"^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$", max_length=64)] = Field(
+        default="UTC", examples=["Europe/Paris"]
+    )
     """IANA time zone of start and end: Europe/Berlin."""
-    min_replicas: Positive
+    min_replicas: Positive = Field(examples=[1, 3])
     """Minimum replicas during the period."""
 
 
@@ -61,7 +65,7 @@ class ScalingRules(Model):
     """Seconds of past recommendations that are considered. Default: 0 to scale up, 300 to scale down."""
     select_policy: Literal["Max", "Min", "Disabled"] | None = None
     """Policy that applies: the one that allows the most or the least change, or no change. Default: Max."""
-    policies: list[ScalingPolicy] = empty_list()
+    policies: list[ScalingPolicy] = empty_list([{"type": "Pods", "value": 9, "periodSeconds": 9}])
     """Step limits. Default: doubling or 4 pods every 15 s to scale up, no limit to scale down."""
     tolerance: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     """Deviation of a metric from its threshold, as a fraction, that changes nothing. Default: 0.1."""
@@ -70,9 +74,9 @@ class ScalingRules(Model):
 class ScalingBehavior(Model):
     """Stabilization and step limits of both directions."""
 
-    scale_up: ScalingRules = ScalingRules()
+    scale_up: ScalingRules = Field(default=ScalingRules(), examples=[{"selectPolicy": "Min"}])
     """Rules to scale up."""
-    scale_down: ScalingRules = ScalingRules()
+    scale_down: ScalingRules = Field(default=ScalingRules(), examples=[{"selectPolicy": "Min"}])
     """Rules to scale down."""
 
 
@@ -88,20 +92,24 @@ class Autoscaling(Model):
     activation_replicas: Positive | None = None
     """Number of replicas to start when a request arrives while the service is scaled to zero. The service keeps at
     least this number until it scales to zero again. Ignored if minReplicas is above 0."""
-    metric: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    metric: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, examples=["throughput", "concurrency", "cpu-utilization", "requests_waiting"]
+    )
     """Scaling metric: throughput, concurrency, latency, gpu-utilization, cpu-utilization, or the name of a Prometheus
     metric. Required if minReplicas is below maxReplicas, except for 0..1."""
     metric_name: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     """Exact name of the metric if ``metric`` is ``custom``. Not valid with any other metric."""
     metric_threshold: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """Scaling threshold: target value of the metric per replica, in the metric's unit. Required with a metric."""
-    metrics: list[ScalingMetric] = empty_list()
+    metrics: list[ScalingMetric] = empty_list(
+        [{"metric": "latency", "threshold": 12}], [{"metric": "requests_waiting", "threshold": 12}]
+    )
     """Several scaling metrics instead of one: the highest number of replicas applies. Needs Ebbtide's
     controller. Ebbtide extension."""
-    schedule: list[ScalingWindow] = empty_list()
+    schedule: list[ScalingWindow] = empty_list([{"start": "0 1 * * *", "end": "0 2 * * *", "minReplicas": 1}])
     """Periods with more minimum replicas; of several open periods, the largest number applies. Needs Ebbtide's controller.
     Ebbtide extension."""
-    behavior: ScalingBehavior | None = None
+    behavior: ScalingBehavior | None = Field(default=None, examples=[{"scaleDown": {"selectPolicy": "Min"}}])
     """Stabilization and step limits. Needs Ebbtide's controller, or KServe Standard. Ebbtide extension."""
     fallback_replicas: Positive | None = None
     """Replicas after the profile's fallbackSeconds without a metric's value. Default: the last decided number stays. Needs
@@ -122,7 +130,9 @@ class Autoscaling(Model):
     panic_window_percentage: Percentage | None = None
     """Panic window: percentage of the stable window over which the autoscaler averages sudden load. Default: 10. Ebbtide
     extension."""
-    panic_threshold_percentage: Annotated[float, Field(ge=110, le=1000, allow_inf_nan=False)] | None = None
+    panic_threshold_percentage: Annotated[float, Field(ge=110, le=1000, allow_inf_nan=False)] | None = Field(
+        default=None, examples=[150.0, 300.0]
+    )
     """Panic threshold: percentage of the present capacity above which the autoscaler uses the panic window. Default: 200.
     Ebbtide extension."""
     target_burst_capacity: Annotated[float, Field(ge=-1, allow_inf_nan=False)] | None = None

@@ -21,7 +21,7 @@ class KeyReference(Model):
 class FieldRef(Model):
     """A field of the pod."""
 
-    path: Text
+    path: Text = Field(examples=["metadata.namespace", "metadata.name"])
     """Path of the field, such as metadata.name or status.podIP."""
 
 
@@ -106,11 +106,11 @@ class Probe(Model):
 class Probes(Model):
     """Probes of the serving container."""
 
-    readiness: Probe | None = None
+    readiness: Probe | None = Field(default=None, examples=[{"handler": {"httpGet": {"path": "/health"}}}])
     """Readiness probe: the replica receives requests while it succeeds."""
-    liveness: Probe | None = None
+    liveness: Probe | None = Field(default=None, examples=[{"handler": {"httpGet": {"path": "/health"}}}])
     """Liveness probe: the container is restarted if it fails. Ebbtide extension."""
-    startup: Probe | None = None
+    startup: Probe | None = Field(default=None, examples=[{"handler": {"httpGet": {"path": "/health"}}}])
     """Startup probe: the other probes start once it has succeeded. Ebbtide extension."""
 
 

@@ -1,13 +1,14 @@
 """Basic field types of specs, with their bounds.
 
-These types validate single values; ``ebbtide.core.spec.rules`` validates combinations of fields. The models have no Python
+These types validate single values; ``ebbtide.core.spec.rules`` validates combinations of fields. ``explain`` tries the examples
+of a field as other values; without examples, it tries those of the field's type. The models have no Python
 validators and no methods, so that their compiled schema can be loaded without pydantic (see
 ``ebbtide.core.readers.compiled``).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -33,6 +34,11 @@ AbsolutePath = Annotated[str, Field(pattern=r"^/", max_length=4096)]
 #: A command line as one string, split as a shell does, or as a list of words.
 Words = Annotated[str, Field(min_length=1)] | list[str]
 
+T = TypeVar("T")
+#: Mark of a field that Run:ai's update of a workload may change (runapy, schema InferenceUpdateSpecSpec).
+UPDATABLE: Final = "updatable"
+Updatable = Annotated[T, UPDATABLE]
+
 
 class Model(BaseModel):
     """Base class of all spec models: strict, frozen, without unknown fields, with camelCase aliases."""
@@ -40,9 +46,9 @@ class Model(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", alias_generator=to_camel)
 
 
-def empty_list() -> Any:
+def empty_list(*examples: Any) -> Any:
     """Return the default of an empty list: a shared empty tuple, which pydantic does not copy."""
-    return Field(default=())
+    return Field(default=(), examples=[*examples] or None)
 
 
 class NamedValue(Model):

@@ -62,7 +62,7 @@ class TopologySpread(Model):
     """Maximum difference in the number of pods between two domains."""
     when_unsatisfiable: Literal["DoNotSchedule", "ScheduleAnyway"] = "DoNotSchedule"
     """DoNotSchedule is a requirement, ScheduleAnyway a preference."""
-    label_selector: PodSelector | None = None
+    label_selector: PodSelector | None = Field(default=None, examples=[{"matchLabels": {"role": "server"}}])
     """Pods to count. Default: the pods of the workload."""
     match_label_keys: list[Text] = empty_list()
     """Keys of pod labels by whose values the pods are counted separately, such as serving.knative.dev/revision."""
@@ -77,9 +77,9 @@ class TopologySpread(Model):
 class DisruptionBudget(Model):
     """A PodDisruptionBudget of the workload. Set minAvailable or maxUnavailable. Ebbtide extension."""
 
-    min_available: PodCount | None = None
+    min_available: PodCount | None = Field(default=None, examples=["40%"])
     """Minimum number or percentage of replicas that must stay ready while a node is drained."""
-    max_unavailable: PodCount | None = None
+    max_unavailable: PodCount | None = Field(default=None, examples=["40%"])
     """Maximum number or percentage of replicas that may be unavailable while a node is drained."""
     unhealthy_pod_eviction_policy: Literal["IfHealthyBudget", "AlwaysAllow"] | None = None
     """AlwaysAllow evicts replicas that are not ready even if the budget is not met. Default: IfHealthyBudget."""
@@ -88,9 +88,9 @@ class DisruptionBudget(Model):
 class RollingUpdate(Model):
     """Numbers or percentages of replicas during a rolling update."""
 
-    max_surge: PodCount | None = None
+    max_surge: PodCount | None = Field(default=None, examples=["40%"])
     """Replicas that an update may add to the desired number. A percentage is rounded up. Default: 25%."""
-    max_unavailable: PodCount | None = None
+    max_unavailable: PodCount | None = Field(default=None, examples=["40%"])
     """Replicas that may be unavailable during an update. A percentage is rounded down. Default: 25%."""
 
 
@@ -99,7 +99,7 @@ class DeploymentStrategy(Model):
 
     type: Literal["RollingUpdate", "Recreate"] | None = None
     """Recreate removes all replicas before it starts new ones. Requests fail until they are ready. Default: RollingUpdate."""
-    rolling_update: RollingUpdate | None = None
+    rolling_update: RollingUpdate | None = Field(default=None, examples=[{"maxSurge": 1}])
     """Steps of a rolling update. Only with type RollingUpdate."""
 
 

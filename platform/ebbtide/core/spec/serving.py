@@ -55,33 +55,33 @@ class ModelStorage(Model):
     ``default_<type>`` if parameters set a type."""
     path: Text | None = None
     """Path of the model in the bucket. Must not be set together with model.uri."""
-    parameters: dict[str, str] | None = None
+    parameters: dict[str, str] | None = Field(default=None, examples=[{"type": "s3", "bucket": "models"}])
     """Values to use instead of those in the Secret, such as type (s3, hdfs or webhdfs) and bucket."""
 
 
 class ModelUri(Model):
     """One of several storage URIs of a model. Ebbtide extension."""
 
-    uri: Text
+    uri: Text = Field(examples=["s3://models/ranker"])
     """Storage URI, such as s3://bucket/path or pvc://claim/path."""
-    mount_path: AbsolutePath | None = None
+    mount_path: AbsolutePath | None = Field(default=None, examples=["/mnt/models/ranker"])
     """Directory in the container. Default: /mnt/models."""
 
 
 class ServedModel(Model):
     """A model that a KServe runtime loads from storage and serves. Ebbtide extension."""
 
-    format: Text
+    format: Text = Field(examples=["xgboost"])
     """Model format, such as sklearn, onnx or huggingface."""
     name: Text | None = None
     """Name of the model in requests. Only for serving llm. Default: the name of the workload."""
     format_version: Text | None = None
     """Version of the format, if the runtime requires one."""
-    uri: Text | None = None
+    uri: Text | None = Field(default=None, examples=["s3://models/ranker"])
     """Storage URI of the model: s3://…, gs://…, hf://…, pvc://claim/path, https://…, oci://… or oci+native://…."""
     uris: list[ModelUri] = empty_list()
     """Several storage URIs, such as those of a base model and its adapters, instead of ``uri``."""
-    storage: ModelStorage | None = None
+    storage: ModelStorage | None = Field(default=None, examples=[{"path": "ranker"}])
     """Location or credentials in KServe's storage Secret. A model without uri, uris and storage is loaded by its runtime,
     which args or environmentVariables must tell the model's name, such as --model_id=org/model."""
     runtime: ObjectName | None = None
@@ -101,7 +101,7 @@ class LoggerStorage(Model):
     """Key of the Secret with the store's credentials."""
     path: Text
     """Path of the log in the store."""
-    parameters: dict[str, str]
+    parameters: dict[str, str] = Field(examples=[{"type": "s3", "bucket": "events"}])
     """Properties of the store, such as type, bucket and format."""
     service_account_name: ObjectName | None = None
     """Service account whose Secret has the credentials."""
@@ -110,7 +110,7 @@ class LoggerStorage(Model):
 class Logger(Model):
     """Payload log: KServe's agent sends requests and responses as CloudEvents. Ebbtide extension."""
 
-    url: Text | None = None
+    url: Text | None = Field(default=None, examples=["http://events.example.com"])
     """URL that receives the events. Default: defaultUrl of KServe's logger configuration."""
     mode: Literal["all", "request", "response"] = "all"
     """Payloads to log."""
@@ -118,13 +118,13 @@ class Logger(Model):
     """Request headers to add to the events."""
     metadata_annotations: list[Text] = empty_list()
     """Keys of pod annotations to add to the events."""
-    storage: LoggerStorage | None = None
+    storage: LoggerStorage | None = Field(default=None, examples=[{"key": "events", "path": "log", "parameters": {}}])
     """Store for the log."""
-    marshaller_url: Text | None = None
+    marshaller_url: Text | None = Field(default=None, examples=["http://format.example.com"])
     """URL of a service that formats the records for the store."""
     batch_size: Positive | None = None
     """Records per object in the store. Default: 1."""
-    batch_interval: Text | None = None
+    batch_interval: Text | None = Field(default=None, examples=["9s"])
     """Time after which an incomplete object is stored, such as 5s."""
 
 
@@ -186,7 +186,7 @@ class LoraAdapter(Model):
 
     name: ModelName
     """Name of the adapter in requests, as their model."""
-    uri: Text
+    uri: Text = Field(examples=["hf://acme/legal"])
     """hf://org/adapter or a directory of the container; for an LLMInferenceService hf://, s3:// or pvc://."""
     rank: Positive | None = None
     """Rank of the adapter, ``r`` in its adapter_config.json, for the check and for the default of maxRank."""
@@ -195,7 +195,9 @@ class LoraAdapter(Model):
 class Lora(Model):
     """LoRA adapters that vLLM loads next to its model. Ebbtide extension."""
 
-    adapters: Annotated[list[LoraAdapter], Field(min_length=1)]
+    adapters: Annotated[list[LoraAdapter], Field(min_length=1)] = Field(
+        examples=[[{"name": "legal", "uri": "hf://acme/legal"}]]
+    )
     """The adapters, which the server loads when it starts."""
     max_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] | None = None
     """Highest rank that the server accepts, for which it reserves memory. Default: the least for the ranks of the adapters."""
@@ -210,10 +212,11 @@ class Endpoint(Model):
     """Name of the model in requests. Default: the name that the server or model.name has, otherwise the name of the workload."""
     aliases: list[ModelName] = empty_list()
     """Further names of the model. The body of a request is not changed, so the server must accept them too."""
-    split: dict[str, Annotated[int, Field(ge=1, le=99)]] = Field(default={})
+    split: dict[str, Annotated[int, Field(ge=1, le=99)]] = Field(default={}, examples=[{"chat-small": 9}])
     """Percentage of the requests that other services of the project receive, by the name of the service. They serve a model of
     the same name by the same kind of object, and are not published themselves."""
-    fallback: ObjectName | None = None
+    # No service that an example names exists.
+    fallback: ObjectName | None = Field(default=None, examples=[])
     """Service that answers while this one starts from zero. The gateway must support it."""
 
 
@@ -222,7 +225,7 @@ class ExposedUrl(Model):
 
     container: Port | None = None
     """Container port. Must be the serving port."""
-    url: Text | None = None
+    url: Text | None = Field(default=None, examples=["https://models.example.org"])
     """URL without path or port, such as https://chat.example.com."""
     authorization_type: Literal["public", "authenticatedUsers", "authorizedUsers", "authorizedGroups"] | None = None
     """Clients that may send requests. Only public is accepted; servingPort.authorizationType applies to every host

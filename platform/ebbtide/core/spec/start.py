@@ -27,7 +27,7 @@ class SharedClaim(Model):
 class Weights(SharedClaim):
     """A copy of the weights on a claim: a Job downloads them once, and all replicas mount them read-only."""
 
-    uri: Text | None = None
+    uri: Text | None = Field(default=None, examples=["hf://acme/chat"])
     """Storage URI of the weights for an image: hf://…, s3://…, gs://… or https://…. A model has model.uri instead. The copy
     of a URI is never downloaded again, so name a revision if it can change."""
     mount_path: AbsolutePath | None = None
@@ -53,21 +53,21 @@ class ModelCache(Model):
 
     size: Quantity
     """Size of the model, such as 20Gi. KServe compares it with the storage limit of the node group."""
-    node_groups: list[Text]
+    node_groups: list[Text] = Field(examples=[["l4"]])
     """Names of KServe's LocalModelNodeGroups. The replicas run on the nodes of the first one."""
 
 
 class Start(Model):
     """Choices that shorten the start of a replica. Ebbtide extension."""
 
-    weights: Weights | None = None
+    weights: Weights | None = Field(default=None, examples=[{"uri": "hf://acme/chat", "size": "9Gi"}, {"size": "9Gi"}])
     """A copy of the weights on a claim, for any serving mode."""
-    model_cache: ModelCache | None = None
+    model_cache: ModelCache | None = Field(default=None, examples=[{"size": "9Gi", "nodeGroups": ["a100"]}])
     """A copy of ``model.uri`` on the disks of the nodes, by KServe."""
-    compilation_cache: CompilationCache | None = None
+    compilation_cache: CompilationCache | None = Field(default=None, examples=[{"size": "9Gi"}])
     """Compiled artifacts of the engine on a claim."""
     pre_pull_image: bool = False
     """Pull the image, and those of the model and of image volumes, to every node that a replica can run on, before a replica
     starts there."""
-    streaming: Streaming | None = None
+    streaming: Streaming | None = Field(default=None, examples=[{}])
     """Streaming of the weights, from a directory or from an object store. ``{}`` turns it on."""

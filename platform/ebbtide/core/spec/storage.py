@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from ebbtide.core.spec.scalars import AbsolutePath, FileMode, Model, ObjectName, Quantity, Text, empty_list
 
 
@@ -69,7 +71,7 @@ class ClaimInfo(Model):
     """Size of the claim, such as 100Gi. Required for a new claim."""
     storage_class: ObjectName | None = None
     """Storage class. Default: the cluster's default storage class."""
-    access_modes: AccessModes | None = None
+    access_modes: AccessModes | None = Field(default=None, examples=[{"readWriteOnce": False, "readWriteMany": True}])
     """Access modes of the claim."""
     volume_mode: Literal["Filesystem", "Block"] | None = None
     """Volume mode. Only Filesystem is supported."""
@@ -118,7 +120,7 @@ class CsiVolume(Mount):
     """Mount the volume read-only. Knative requires it."""
     fs_type: Text | None = None
     """File system type, such as ext4. Default: that of the driver."""
-    volume_attributes: dict[str, str] | None = None
+    volume_attributes: dict[str, str] | None = Field(default=None, examples=[{"bucket": "scratch"}])
     """Properties for the driver."""
     node_publish_secret: ObjectName | None = None
     """Secret with credentials for the driver."""
@@ -131,13 +133,13 @@ class Storage(Model):
     """Volumes from ConfigMaps."""
     secret_volume: list[SecretVolume] = empty_list()
     """Volumes from Secrets."""
-    empty_dir_volume: list[EmptyDirVolume] = empty_list()
+    empty_dir_volume: list[EmptyDirVolume] = empty_list([{"path": "/scratch"}])
     """Scratch volumes."""
     pvc: list[ClaimVolume] = empty_list()
     """Volumes from persistent volume claims."""
-    image_volume: list[ImageVolume] = empty_list()
+    image_volume: list[ImageVolume] = empty_list([{"image": "registry.example.com/tools:1", "mountPath": "/tools"}])
     """Volumes from container images. Ebbtide extension."""
-    csi_volume: list[CsiVolume] = empty_list()
+    csi_volume: list[CsiVolume] = empty_list([{"driver": "csi.example.com", "mountPath": "/csi"}])
     """Volumes of CSI drivers. Ebbtide extension."""
     host_path: list[dict[str, Any]] = empty_list()
     """Directories of the node. Not supported."""
