@@ -58,7 +58,7 @@ def ask(tool: str, /, **arguments: Any) -> tuple[str, bool]:
 
 
 def test_every_tool_runs_a_command_that_reads() -> None:
-    commands = {tool.words[0] for tool in TOOLS}
+    commands = {tool.command.split()[0] for tool in TOOLS}
     assert not commands & WRITING
     assert all(load_command(command) for command in commands)
 

@@ -42,13 +42,17 @@ class Parameter(NamedTuple):
 
 
 class Tool(NamedTuple):
-    """A tool: the words of its command, its parameters, and whether the command reads the cluster."""
+    """A tool: the command that it runs, and its parameters."""
 
     name: str
-    words: tuple[str, ...]
+    command: str
     about: str
     parameters: tuple[Parameter, ...]
-    is_live: bool = False
+
+    @property
+    def is_live(self) -> bool:
+        """True if the command reads the cluster."""
+        return PROJECT in self.parameters
 
 
 SPEC: Final = Parameter("spec", "", "The YAML of one or more specs", r"[\s\S]", required=True)
@@ -62,36 +66,20 @@ TRAFFIC: Final = Parameter(
 )
 SLO: Final = Parameter("slo", "--slo", "The objective, as in p95=2s, if the spec has none", r"^\S+=\S+$")
 TOOLS: Final = (
-    Tool(
-        "list_workloads", ("list", "-o", "json"), "List the workloads: phase, replicas, URL", (PROJECT,), is_live=True
-    ),
-    Tool(
-        "describe_workload",
-        ("describe", "-o", "json"),
-        "Describe a workload and its problems",
-        (NAME, PROJECT),
-        is_live=True,
-    ),
-    Tool(
-        "explain_replicas",
-        ("why", "-o", "json"),
-        "Explain a workload's number of replicas",
-        (NAME, PROJECT),
-        is_live=True,
-    ),
-    Tool("report_slo", ("slo", "-o", "json"), "Report whether a workload meets its SLO", (NAME, PROJECT), is_live=True),
-    Tool(
-        "check_specs", ("check", "-o", "json"), "Report each problem of specs: code, field, line, message, fix", (SPEC,)
-    ),
-    Tool("render_specs", ("render",), "Translate specs to Kubernetes manifests", (SPEC,)),
-    Tool("explain_specs", ("explain", "-o", "json"), "Explain where each field of the manifests comes from", (SPEC,)),
+    Tool("list_workloads", "list -o json", "List the workloads: phase, replicas, URL", (PROJECT,)),
+    Tool("describe_workload", "describe -o json", "Describe a workload and its problems", (NAME, PROJECT)),
+    Tool("explain_replicas", "why -o json", "Explain a workload's number of replicas", (NAME, PROJECT)),
+    Tool("report_slo", "slo -o json", "Report whether a workload meets its SLO", (NAME, PROJECT)),
+    Tool("check_specs", "check -o json", "Report each problem of specs: code, field, line, message, fix", (SPEC,)),
+    Tool("render_specs", "render", "Translate specs to Kubernetes manifests", (SPEC,)),
+    Tool("explain_specs", "explain -o json", "Explain where each field of the manifests comes from", (SPEC,)),
     Tool(
         "simulate_spec",
-        ("simulate", "-o", "json"),
+        "simulate -o json",
         "Simulate replicas, latency and cost of one spec under traffic",
         (SPEC, TRAFFIC, SLO),
     ),
-    Tool("explain_problem", ("docs",), "Explain a problem code and its fix", (CODE,)),
+    Tool("explain_problem", "docs", "Explain a problem code and its fix", (CODE,)),
 )
 #: The streams of the process belong to one command at a time.
 ONE_AT_A_TIME: Final = threading.Lock()
@@ -111,7 +99,10 @@ def make_input_schema(tool: Tool) -> dict[str, Any]:
 
 def list_words(tool: Tool, given: Mapping[str, str], spec: Path, place: Sequence[str]) -> list[str]:
     """Return the command line of a call; ``spec`` is the file with the text of the parameter ``spec``."""
-    words = [*tool.words, *(place if tool.is_live else [word for word in place if word.startswith("--profile=")])]
+    words = [
+        *tool.command.split(),
+        *(place if tool.is_live else [word for word in place if word.startswith("--profile=")]),
+    ]
     for row in tool.parameters:
         if row is SPEC:
             words.append(str(spec))
