@@ -590,7 +590,7 @@ def test_logs_of_a_workload_at_zero_report_it(applied: Simulated, run: Any) -> N
     [
         (
             ("scale", "chat", "--target", "nan"),
-            "--target: invalid value 'nan': must be a number above 0 and at most 2147483647",
+            "--target: invalid value 'nan': must be a number above 0 and at most 1000000000",
         ),
         (("scale", "chat", "--target", "inf"), "--target: invalid value 'inf': must be a number"),
         (("scale", "chat", "--target", "0"), "--target: invalid value '0': must be a number"),

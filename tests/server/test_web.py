@@ -841,14 +841,14 @@ def test_a_scale_is_applied_and_reset(site: Site) -> None:
     ("form", "message"),
     [
         ({"min": "9", "max": "4"}, "invalid bounds: min 9 and max 4"),
-        ({"min": "many"}, "Invalid minReplicas “many”: must be a whole number"),
-        ({"target": "NaN"}, "Invalid metricThreshold “NaN”: must be a number"),
-        ({"target": "inf"}, "Invalid metricThreshold “inf”: must be a number"),
+        ({"min": "many"}, "minReplicas: invalid value 'many': must be a whole number"),
+        ({"target": "NaN"}, "metricThreshold: invalid value 'NaN': must be a number"),
+        ({"target": "inf"}, "metricThreshold: invalid value 'inf': must be a number"),
         ({"max": "0"}, "max 0"),
-        ({"target": "0"}, "must be greater than 0"),
+        ({"target": "0"}, "must be a number above 0"),
         ({}, "These values are already set"),
         ({"min": "1", "max": "4"}, "These values are already set"),
-        ({"min": "9" * 400}, "must be a whole number of at most nine digits"),
+        ({"min": "9" * 400}, "must be a whole number from 0 to 2147483647"),
     ],
 )
 def test_an_invalid_scale_is_rejected_immediately(site: Site, form: dict[str, str], message: str) -> None:

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 import situations
+from ebbtide.core.base.operations import SCALE
 from ebbtide.sandbox.clocks import ManualClock, RealClock
 from ebbtide.server.web.workload import TABS
 from website import (
@@ -198,7 +199,7 @@ def test_a_row_changes_in_place(site: Site, visit: Callable[..., Page]) -> None:
     link = page.get_by_role("link", name="chat", exact=True)
     link.focus()
     page.evaluate("document.querySelector('a.name').marked = true; scrollTo(0, 60)")
-    site.backend.writes.scale(site.backend.logins.caller_of(""), "runai-team-a", "chat", {"minReplicas": 3.0})
+    site.backend.writes.change(site.backend.logins.caller_of(""), SCALE, "runai-team-a", "chat", {"minReplicas": 3})
     site.backend.clock.sleep(30)
     expect(page.locator("tr", has=link)).to_contain_text("3/3")
     expect(link).to_be_focused()

@@ -9,7 +9,7 @@ import os
 import sys
 from contextlib import suppress
 from types import ModuleType
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide.cli import streams
 from ebbtide.core.base import plugins
@@ -76,10 +76,10 @@ GROUPS: Final = (
             ("slo", "slo", "Report SLO compliance from Prometheus"),
             ("report", "report", "Report what services cost, and changes that save"),
             ("start", "start", "Split a start into phases, and show what would cut them"),
-            ("scale", "scale", "Set replica bounds and the target without a new revision"),
-            ("rollback", "rollback", "Route all traffic to an earlier revision"),
-            ("suspend", "suspend", "Stop a KServe workload and keep its spec"),
-            ("resume", "suspend", "Resume a suspended workload"),
+            ("scale", "operations", "Set replica bounds and the target without a new revision"),
+            ("rollback", "operations", "Route all traffic to an earlier revision"),
+            ("suspend", "operations", "Stop a KServe workload and keep its spec"),
+            ("resume", "operations", "Resume a suspended workload"),
             ("logs", "logs", "Print the logs of a workload"),
             ("doctor", "doctor", "Check a cluster against a profile and specs"),
             ("open", "serve", "Serve the web UI and open it in the browser"),
@@ -111,8 +111,8 @@ def _describe(part: plugins.Part) -> str:
         return f"Unavailable: the package {part.distribution} is broken"
 
 
-def load_command(name: str) -> ModuleType | None:
-    """Return the module of a command, or None if the command does not exist.
+def load_command(name: str) -> Any:
+    """Return the module of a command, or what it has for one of several commands; None if the command does not exist.
 
     Raises:
         PluginError: an optional part or another package has the command, which cannot be loaded.
@@ -120,7 +120,8 @@ def load_command(name: str) -> ModuleType | None:
     from importlib import import_module
 
     if module := next((module for command, module, _ in COMMANDS if command == name), ""):
-        return import_module(f"ebbtide.cli.{module}")
+        loaded = import_module(f"ebbtide.cli.{module}")
+        return getattr(loaded, "COMMANDS", {}).get(name, loaded)
     if name in plugins.OWN[plugins.COMMANDS]:
         return _load_part(plugins.require_part(plugins.COMMANDS, name, name))
     return _load_added(name)

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli import calls, connection, terminal
-from ebbtide.cli.options import Options, make_duration_parser, make_option
+from ebbtide.cli.options import Options, make_option, make_parser
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.files import read_file
+from ebbtide.core.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,7 @@ OPTIONS: Final = (
     make_option(
         "--timeout",
         metavar="TIME",
-        type=make_duration_parser(),
+        type=make_parser(parse_duration, bare=True),
         default="5m",
         help="Time to wait for the response (default: 5m)",
     ),

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ebbtide.cli.common import find_named_profile, print_problems, read_profile, try_read_profile
-from ebbtide.cli.options import ONE_OF, Option, Options, make_duration_parser, make_option, make_switch
+from ebbtide.cli.options import ONE_OF, Option, Options, make_option, make_parser, make_switch
 from ebbtide.cli.terminal import exit_with_message, paint_state, write_stderr
 from ebbtide.core.base import keys
 from ebbtide.core.base.prose import make_printable
 from ebbtide.core.documents import profiles
 from ebbtide.core.profile.projects import find_default_namespace
-from ebbtide.core.units import format_duration
+from ebbtide.core.units import format_duration, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -139,7 +139,7 @@ def make_wait_option(until: str, default: str = "0") -> Option:
     return make_option(
         "--wait",
         metavar="TIME",
-        type=make_duration_parser(),
+        type=make_parser(parse_duration, bare=True),
         default=default,
         help=f"Time to wait until {until}, {note}",
     )

@@ -6,9 +6,10 @@ import sys
 from typing import Final
 
 from ebbtide.cli import connection
-from ebbtide.cli.options import MAX_INT32, Options, make_option, make_switch, make_whole_number_parser
+from ebbtide.cli.options import MAX_INT32, Options, make_option, make_parser, make_switch
 from ebbtide.cli.streams import unguard_stream
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.units import parse_whole
 
 OPTIONS: Final = (
     *connection.WORKLOAD,
@@ -16,7 +17,7 @@ OPTIONS: Final = (
     make_option("-c", "--container", metavar="C", help="Container (default: the server's container)"),
     make_switch("-f", "--follow", help="Stream new lines until the container ends"),
     make_option(
-        "--tail", type=make_whole_number_parser(0, MAX_INT32), metavar="N", help="Number of most recent lines to print"
+        "--tail", type=make_parser(parse_whole, 0, MAX_INT32), metavar="N", help="Number of most recent lines to print"
     ),
     make_switch("--previous", help="Logs of the container's previous run, if it was restarted"),
 )

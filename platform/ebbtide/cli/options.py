@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from ebbtide.core.profile.built_in import BUILT_IN_NAME, BUILT_INS
 
 if TYPE_CHECKING:
+    import re
     from argparse import ArgumentParser, Namespace
     from collections.abc import Callable, Iterable
 
+T = TypeVar("T")
 #: Parsed option values of a command.
 Options: TypeAlias = "Namespace"
 #: Group of mutually exclusive options; any other group name is a title in the help.
 ONE_OF: Final = "one of"
-#: Whole number of at most 20 digits: more than any limit here needs, fewer than Python's conversion limit.
-WHOLE: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 #: Largest int32, the integer type of Knative's annotations and of Kubernetes' replica counts.
 MAX_INT32: Final = 2**31 - 1
 #: Highest TCP port.
@@ -71,44 +70,16 @@ def make_type_error(text: str, requirement: str) -> Exception:
     return ArgumentTypeError(f"invalid value {text!r}: must be {requirement}")
 
 
-def make_whole_number_parser(low: int, high: int) -> Callable[[str], int]:
-    """Return a parser for an option that is a whole number from ``low`` to ``high``."""
+def make_parser(parse: Callable[..., T], *bounds: float, **form: bool) -> Callable[[str], T]:
+    """Return a parser for an option from a function that raises ValueError; argparse reports the message."""
 
-    def read(text: str) -> int:
-        if WHOLE.fullmatch(text) is None or not low <= int(text) <= high:
-            raise make_type_error(text, f"a whole number from {low} to {high}")
-        return int(text)
-
-    return read
-
-
-def make_duration_parser(*bounds: float) -> Callable[[str], float]:
-    """Return a parser for an option that is a duration from a minimum to a maximum; a number alone is in seconds."""
-
-    def read(text: str) -> float:
+    def read(text: str) -> T:
         from argparse import ArgumentTypeError
 
-        from ebbtide.core.units import parse_duration
-
         try:
-            return parse_duration(text, *bounds, bare=True)
+            return parse(text, *bounds, **form)
         except ValueError as error:
             raise ArgumentTypeError(str(error)) from None
-
-    return read
-
-
-def make_number_parser(high: float) -> Callable[[str], float]:
-    """Return a parser for an option that is a number above 0 and at most ``high``."""
-
-    def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = 0.0
-        if not 0 < value <= high:
-            raise make_type_error(text, f"a number above 0 and at most {high}")
-        return value
 
     return read
 
@@ -127,10 +98,12 @@ def make_match_parser(form: re.Pattern[str], example: str) -> Callable[[str], tu
 
 def make_port_option(default: int, title: str) -> Option:
     """Return the option ``--port`` of a server."""
+    from ebbtide.core.units import parse_whole
+
     return make_option(
         "--port",
         metavar="N",
-        type=make_whole_number_parser(0, MAX_PORT),
+        type=make_parser(parse_whole, 0, MAX_PORT),
         default=default,
         help=f"{title}; 0 selects a free port (default: {default})",
     )

@@ -14,14 +14,15 @@ from ebbtide.cli.options import (
     make_match_parser,
     make_option,
     make_output_option,
+    make_parser,
     make_switch,
-    make_whole_number_parser,
 )
 from ebbtide.cli.terminal import exit_with_usage_error
 from ebbtide.cli.tune import require_editable, write_specs
 from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.documents.files import is_directory, read_file, unreadable_problem
 from ebbtide.core.translation.translate import make_plan
+from ebbtide.core.units import parse_whole
 from ebbtide.simulator.request import PlanRequest, TrafficLog, workload_name_of
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ OPTIONS: Final = (
     make_option(
         "--changes",
         metavar="N",
-        type=make_whole_number_parser(0, 1000),
+        type=make_parser(parse_whole, 0, 1000),
         default=5,
         help="Number of services, by GPU-hours, for which changes are simulated (default: 5)",
     ),

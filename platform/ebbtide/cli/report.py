@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import write_json
 from ebbtide.cli.files import replace_file
-from ebbtide.cli.options import Options, make_number_parser, make_option, make_output_option
+from ebbtide.cli.options import Options, make_option, make_output_option, make_parser
 from ebbtide.cli.plan import SERVERS
 from ebbtide.cli.simulate import exit_with_problems, require_numpy
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
+from ebbtide.core.units import parse_positive
 from ebbtide.simulator.request import choose_server
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ OPTIONS: Final = (
     make_option(
         "--days",
         metavar="N",
-        type=make_number_parser(MAX_DAYS),
+        type=make_parser(parse_positive, MAX_DAYS),
         default=7.0,
         help="Days of requests to replay (default: 7)",
     ),

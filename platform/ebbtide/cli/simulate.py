@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide.cli.common import load_documents, print_problems, read_sources, read_specs_profile, write_json
-from ebbtide.cli.options import MAX_INT32, PROFILE, Options, make_option, make_output_option, make_whole_number_parser
+from ebbtide.cli.options import MAX_INT32, PROFILE, Options, make_option, make_output_option, make_parser
 from ebbtide.cli.terminal import exit_with_usage_error
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.files import read_file, unreadable_problem
+from ebbtide.core.units import parse_whole
 from ebbtide.simulator.request import (
     PreparedCase,
     RequestFieldError,
@@ -74,7 +75,7 @@ CASE: Final = (
     make_option(
         "--seed",
         metavar="N",
-        type=make_whole_number_parser(0, MAX_INT32),
+        type=make_parser(parse_whole, 0, MAX_INT32),
         default=0,
         help="Seed of the random number generator (default: 0)",
     ),

@@ -10,9 +10,9 @@ from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import load_documents, print_problems, read_sources, read_specs_profile, write_json
 from ebbtide.cli.options import (
     Options,
-    make_duration_parser,
     make_option,
     make_output_option,
+    make_parser,
     make_switch,
     make_type_error,
 )
@@ -24,6 +24,7 @@ from ebbtide.core.spec.objectives import MAX_PERIOD, MIN_PERIOD
 from ebbtide.core.spec.rules.naming import LABEL_KEY, LABEL_VALUE
 from ebbtide.core.translation.engines import find_engine
 from ebbtide.core.translation.project import with_default_namespace
+from ebbtide.core.units import parse_duration
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 DIFFERENT: Final = 4
 DAY: Final = 86_400.0
 #: Parser of the length of a report's period.
-parse_period: Final = make_duration_parser(MIN_PERIOD, MAX_PERIOD)
+parse_period: Final = make_parser(parse_duration, MIN_PERIOD, MAX_PERIOD, bare=True)
 
 
 def parse_label(text: str) -> tuple[str, str]:

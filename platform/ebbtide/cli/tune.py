@@ -11,17 +11,17 @@ from ebbtide.cli.files import replace_file
 from ebbtide.cli.options import (
     MAX_INT32,
     Options,
-    make_number_parser,
     make_option,
     make_output_option,
+    make_parser,
     make_switch,
-    make_whole_number_parser,
 )
 from ebbtide.cli.simulate import CASE, exit_if_refused, exit_with_problems, read_case
 from ebbtide.cli.streams import unguard_stream
 from ebbtide.cli.terminal import exit_with_usage_error
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.readers.reading import KIND
+from ebbtide.core.units import parse_positive, parse_whole
 from ebbtide.simulator import request
 from ebbtide.simulator.request import PreparedCase
 from ebbtide.simulator.words import KEEPABLE
@@ -39,14 +39,14 @@ OPTIONS: Final = (
     make_option(
         "--evaluations",
         metavar="N",
-        type=make_whole_number_parser(1, MAX_INT32),
+        type=make_parser(parse_whole, 1, MAX_INT32),
         default=200,
         help="Approximate number of settings to simulate (default: 200)",
     ),
     make_option(
         "--part",
         metavar="SHARE",
-        type=make_number_parser(1),
+        type=make_parser(parse_positive, 1),
         default=0.5,
         help="Share of the traffic, from its start, to search on; the rest evaluates the result (default: 0.5)",
     ),

@@ -1,4 +1,4 @@
-"""The grammar and the format of durations, percentages, bytes and money, for commands, API, page and reports.
+"""The grammar and the format of numbers, durations, percentages, bytes and money, for commands, API, page and reports.
 
 A parser reads what the formatter of the same unit returns. Durations of Go, as in Knative's annotations, are in
 ``core/base/annotations.py``, and quantities of Kubernetes in ``core/base/quantities.py``.
@@ -25,6 +25,26 @@ _LARGE: Final = ((3599.5, 60, "min", 1, "s"), (72 * 3600 - 30, 60, "h", 60, "min
 #: Digits of a percentage after the point, beyond which a difference is a rounding error.
 _DIGITS: Final = 9
 _MAX_ECHO: Final = 40
+#: Whole number of at most 20 digits: more than any limit here needs, fewer than Python's conversion limit.
+_WHOLE: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+
+
+def parse_whole(text: str, minimum: int, maximum: int) -> int:
+    """Return a whole number. Raises ValueError with the bounds."""
+    if _WHOLE.fullmatch(text) is None or not minimum <= int(text) <= maximum:
+        raise ValueError(f"invalid value {text!r}: must be a whole number from {minimum} to {maximum}")
+    return int(text)
+
+
+def parse_positive(text: str, maximum: float) -> float:
+    """Return a number above 0. Raises ValueError with the bounds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= maximum:
+        raise ValueError(f"invalid value {text!r}: must be a number above 0 and at most {maximum}")
+    return value
 
 
 def parse_duration(text: str, minimum: float = 0.0, maximum: float = MAX_SECONDS, *, bare: bool = False) -> float:

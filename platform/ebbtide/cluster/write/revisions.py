@@ -10,8 +10,8 @@ pkg/apis/serving/v1/route_types.go (traffic), kserve pkg/controller/v1beta1/infe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import Cluster, ClusterError, CutShortError, Kind
@@ -24,6 +24,9 @@ from ebbtide.core.base.annotations import parse_count, parse_finite
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.quantities import drop_zero_fraction
 from ebbtide.core.translation.objects import Object
+
+#: The parameters of an operation that are set, by name.
+Values: TypeAlias = "dict[str, Any]"
 
 
 def explain_no_rollback(live: LiveWorkload, to: str | None) -> str:
@@ -111,7 +114,7 @@ def pin_revision(cluster: Cluster, live: LiveWorkload, revision: str) -> None:
 # Scale.
 
 
-def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
+def explain_no_scale(live: LiveWorkload, values: Values) -> str:
     """Return why a scale cannot be set; empty if it can."""
     if live.service is None or not scaled_revisions(live):
         return _explain_no_revision(live, "change minReplicas and maxReplicas in the spec and apply it")
@@ -143,7 +146,7 @@ def explain_no_scale(live: LiveWorkload, values: dict[str, float]) -> str:
     return ""
 
 
-def scale_workload(cluster: Cluster, live: LiveWorkload, requested: dict[str, float]) -> None:
+def scale_workload(cluster: Cluster, live: LiveWorkload, requested: Values) -> None:
     """Record bounds or target on the workload, and set them on the revisions. Safe to repeat after an interruption.
 
     The record is written first: an unrecorded change of a revision would be neither reported nor reset.
@@ -231,12 +234,12 @@ def _write_all(cluster: Cluster, live: LiveWorkload, writes: Iterable[_PatchWrit
 # Suspend.
 
 
-def explain_no_suspend(top: Object) -> str:
-    """Return why a workload cannot be suspended; empty if it can."""
-    name = top["metadata"]["name"]
-    if top["kind"] == kube.KSERVE.name:
+def explain_no_suspend(live: LiveWorkload, _values: Values) -> str:
+    """Return why a workload cannot be suspended or resumed; empty if it can."""
+    name = live.name
+    if live.top["kind"] == kube.KSERVE.name:
         return ""
-    if top["kind"] == kube.LLM.name:
+    if live.top["kind"] == kube.LLM.name:
         return (
             f"cannot suspend {name}: it is an LLMInferenceService; set the annotation {keys.STOP} with kubectl annotate"
         )
@@ -256,9 +259,72 @@ def suspend_workload(cluster: Cluster, top: Object) -> bool:
     return overridden
 
 
-def resume_workload(cluster: Cluster, top: Object) -> None:
-    """Remove KServe's stop annotation."""
-    metadata = top["metadata"]
-    cluster.patch(
-        kube.KSERVE, metadata["name"], metadata["namespace"], {"metadata": {"annotations": {keys.STOP: None}}}
-    )
+# The operations of ``core/base/operations.py``, for the commands, the API and the page.
+
+
+class Outcome(NamedTuple):
+    """The result: the changed objects, the keys of the command's JSON, a sentence, and a note about another effect."""
+
+    done: tuple[str, ...]
+    data: dict[str, Any]
+    message: str
+    note: str = ""
+
+
+class Change(NamedTuple):
+    """The functions of an operation: why it is unavailable, how it is performed, and what the command asks before."""
+
+    explain_no: Callable[[LiveWorkload, Values], str]
+    perform: Callable[[Cluster, LiveWorkload, Values], Outcome]
+    ask: Callable[[LiveWorkload, Values], str] = lambda *_: ""
+
+
+def _scale(cluster: Cluster, live: LiveWorkload, values: Values) -> Outcome:
+    changed = tuple(scaled_revisions(live))
+    if values:
+        scale_workload(cluster, live, values)
+        text = ", ".join(f"{name} {value:g}" for name, value in values.items())
+        effect = (
+            f"{text}. No new revision was created. The next rollout keeps these values unless the spec changes them"
+        )
+    else:
+        reset_scale(cluster, live)
+        effect = "the scaling settings of the spec are restored"
+    return Outcome(changed, {"revisions": changed, "scale": values}, f"{', '.join(changed)}: {effect}")
+
+
+def _roll_back(cluster: Cluster, live: LiveWorkload, values: Values) -> Outcome:
+    target = find_rollback_target(live, values.get("to"))
+    pin_revision(cluster, live, target)
+    message = f"all traffic of {live.namespace}/{live.name} is routed to {target} until the next apply"
+    return Outcome((target,), {"revision": target}, message)
+
+
+def _ask_rollback(live: LiveWorkload, values: Values) -> str:
+    target = find_rollback_target(live, values.get("to"))
+    serving = ", ".join(serving_revisions(live)) or "no revision"
+    if target == serving:
+        return f"Keep all traffic on {target} and end the rollout of the newest revision?"
+    return f"Route all traffic to {target} instead of {serving}?"
+
+
+def _suspend(cluster: Cluster, live: LiveWorkload, _values: Values) -> Outcome:
+    place, note = f"{live.namespace}/{live.name}", ""
+    if suspend_workload(cluster, live.top):
+        note = "The manual scaling override is removed. After a resume, the scaling settings of the spec apply."
+    return Outcome((place,), {"suspended": True}, f"{place} is being suspended; its spec is kept", note)
+
+
+def _resume(cluster: Cluster, live: LiveWorkload, _values: Values) -> Outcome:
+    metadata, place = {"annotations": {keys.STOP: None}}, f"{live.namespace}/{live.name}"
+    cluster.patch(kube.KSERVE, live.name, live.namespace, {"metadata": metadata})
+    return Outcome((place,), {"suspended": False}, f"{place} is starting; to watch it, run watch ebbtide list")
+
+
+#: The functions of each operation, by its name.
+CHANGES: Final = {
+    "scale": Change(explain_no_scale, _scale),
+    "rollback": Change(lambda live, values: explain_no_rollback(live, values.get("to")), _roll_back, _ask_rollback),
+    "suspend": Change(explain_no_suspend, _suspend),
+    "resume": Change(explain_no_suspend, _resume),
+}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
+from fastapi import Depends, Query
 from fastapi import Path as InPath
-from fastapi import Query
 from fastapi.responses import StreamingResponse
 
 from ebbtide import __version__
@@ -14,6 +14,7 @@ from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.cost_report import NO_COSTS, CostReport
 from ebbtide.cluster.slo.promises import read_spec_document
 from ebbtide.cluster.slo.report import Report
+from ebbtide.core.base.operations import CHANGES, Operation
 
 # FastAPI resolves these annotations at run time.
 from ebbtide.core.documents.explain import Explanation
@@ -152,34 +153,20 @@ def delete(
     return context.backend.writes.delete(context.caller, namespace, name, data=data)
 
 
-@router.post("/workloads/{namespace}/{name}/scale", summary="Scale Workload", responses=_WRITE)
-def scale(context: Context, namespace: Namespace, name: Name, body: requests.Scale) -> answers.Done:
-    """Set minimum replicas, maximum replicas or scaling threshold as a manual override, without a new revision.
+def _serve_operation(operation: Operation) -> None:
+    """Add the path of an operation on a workload."""
+    read = Depends(requests.make_reader(operation))
 
-    An empty body removes the override and restores the values of the spec.
-    """
-    values = {key: float(value) for key, value in body.model_dump(by_alias=True).items() if value is not None}
-    return answers.Done(context.backend.writes.scale(context.caller, namespace, name, values or None))
+    def change(context: Context, namespace: Namespace, name: Name, values: dict[str, Any] = read) -> answers.Done:
+        return answers.Done(context.backend.writes.change(context.caller, operation, namespace, name, values))
 
-
-@router.post("/workloads/{namespace}/{name}/rollback", summary="Roll Back Workload", responses=_WRITE)
-def rollback(context: Context, namespace: Namespace, name: Name, body: requests.Rollback) -> answers.Done:
-    """Route all traffic to a revision until the next apply."""
-    return answers.Done((context.backend.writes.rollback(context.caller, namespace, name, body.to),))
+    change.__name__ = operation.name
+    path = f"/workloads/{{namespace}}/{{name}}/{operation.name}"
+    router.post(path, summary=operation.title, description=operation.about, responses=_WRITE)(change)
 
 
-@router.post("/workloads/{namespace}/{name}/suspend", summary="Suspend Workload", responses=_WRITE)
-def suspend(context: Context, namespace: Namespace, name: Name) -> answers.Done:
-    """Stop a KServe workload and keep its spec."""
-    context.backend.writes.suspend(context.caller, namespace, name)
-    return answers.Done((f"{namespace}/{name}",))
-
-
-@router.post("/workloads/{namespace}/{name}/resume", summary="Resume Workload", responses=_WRITE)
-def resume(context: Context, namespace: Namespace, name: Name) -> answers.Done:
-    """Start a suspended KServe workload."""
-    context.backend.writes.resume(context.caller, namespace, name)
-    return answers.Done((f"{namespace}/{name}",))
+for _operation in CHANGES:
+    _serve_operation(_operation)
 
 
 @router.get("/workloads/{namespace}/{name}/why", summary="Explain Replicas", responses=_READ)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictStr
+from pydantic import BaseModel, ConfigDict, Field, StrictStr, create_model
 from pydantic.alias_generators import to_camel
 
+from ebbtide.core.base.operations import Operation, Parameter
+
 Text = Annotated[StrictStr, Field(min_length=1)]
-Name = Annotated[StrictStr, Field(min_length=1, max_length=253)]
 
 
 class RequestModel(BaseModel):
@@ -38,25 +40,32 @@ class Apply(Spec):
     create: Annotated[bool, Field(description="Fail with 409 if a workload already exists.")] = False
 
 
-class Scale(RequestModel):
-    """Replica bounds or scaling threshold to set; an empty body restores the values of the spec."""
+def make_reader(operation: Operation) -> Callable[..., dict[str, Any]]:
+    """Return a dependency that reads the parameters of an operation on a workload; a body contains those that are set."""
+    fields: dict[str, Any] = {
+        parameter.name: (Annotated[_make_type(parameter) | None, Field(description=f"{parameter.help}.")], None)
+        for parameter in operation.parameters
+    }
 
-    min_replicas: Annotated[
-        Annotated[int, Field(ge=0, le=2**31 - 1)] | None, Field(description="Minimum replicas.")
-    ] = None
-    max_replicas: Annotated[
-        Annotated[int, Field(ge=0, le=2**31 - 1)] | None, Field(description="Maximum replicas.")
-    ] = None
-    metric_threshold: Annotated[
-        Annotated[float, Field(gt=0, le=1e9)] | None,
-        Field(description="Scaling threshold, in the unit of the scaling metric."),
-    ] = None
+    def read_nothing() -> dict[str, Any]:
+        return {}
+
+    def read(body: RequestModel) -> dict[str, Any]:
+        return body.model_dump(exclude_none=True)
+
+    if not fields:
+        return read_nothing
+    name = operation.name.capitalize()
+    read.__annotations__["body"] = create_model(name, __base__=RequestModel, __doc__=operation.request, **fields)
+    return read
 
 
-class Rollback(RequestModel):
-    """The revision to roll back to; by default, the previous ready revision."""
-
-    to: Annotated[Name | None, Field(description="Name of the revision.")] = None
+def _make_type(parameter: Parameter) -> Any:
+    if parameter.kind is str:
+        return Annotated[StrictStr, Field(min_length=1, max_length=parameter.maximum)]
+    if parameter.is_fraction:
+        return Annotated[float, Field(gt=parameter.minimum, le=parameter.maximum)]
+    return Annotated[int, Field(ge=parameter.minimum, le=parameter.maximum)]
 
 
 class Diagnose(RequestModel):

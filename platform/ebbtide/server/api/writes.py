@@ -9,7 +9,6 @@ from typing import Final
 from ebbtide.cluster.client import protocol
 from ebbtide.cluster.client.endpoint import Endpoint
 from ebbtide.cluster.read.gateways import make_guarded_endpoint
-from ebbtide.cluster.read.records import scaled_revisions
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.watch.groups import TOPS
 from ebbtide.cluster.write import apply as applying
@@ -17,6 +16,7 @@ from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep
 from ebbtide.cluster.write.removal import Removal, plan_removal, remove_workload
 from ebbtide.cluster.write.rollout import needs_rollout
+from ebbtide.core.base.operations import Operation
 from ebbtide.core.base.problems import Problem, has_errors, limit_problems
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.readers.loaded import LoadedDocument
@@ -162,47 +162,20 @@ class Writes:
         """Return the time until which a write waits for the cache."""
         return self._cache.changes.ticks() + CACHE_WAIT_SECONDS
 
-    def scale(
-        self, caller: Caller, namespace: str, name: str, values: dict[str, float] | None = None
+    def change(
+        self, caller: Caller, operation: Operation, namespace: str, name: str, values: revisions.Values
     ) -> tuple[str, ...]:
-        """Set minReplicas, maxReplicas or metricThreshold as a manual override; without values, remove the override.
+        """Perform an operation on a workload, and return what it changed.
 
-        Returns the names of the changed revisions. A ``CutShortError`` names the writes before a failed one.
+        Raises:
+            RefusedError: the workload does not allow the operation with these values.
+            CutShortError: a write failed after others succeeded.
         """
-        cluster = self._connection.connect_for_writing(caller)
+        cluster, change = self._connection.connect_for_writing(caller), revisions.CHANGES[operation.name]
         live = self._reads.read_all_objects(caller, namespace, name)
-        if reason := revisions.explain_no_scale(live, values or {}):
+        if reason := change.explain_no(live, values):
             raise protocol.RefusedError(reason)
-        if values:
-            revisions.scale_workload(cluster, live, values)
-        else:
-            revisions.reset_scale(cluster, live)
-        return tuple(scaled_revisions(live))
-
-    def rollback(self, caller: Caller, namespace: str, name: str, to: str | None = None) -> str:
-        """Route all traffic to a revision, by default the previous ready one, and return its name."""
-        cluster = self._connection.connect_for_writing(caller)
-        live = self._reads.read_all_objects(caller, namespace, name)
-        if reason := revisions.explain_no_rollback(live, to):
-            raise protocol.RefusedError(reason)
-        target = revisions.find_rollback_target(live, to)
-        revisions.pin_revision(cluster, live, target)
-        return target
-
-    def suspend(self, caller: Caller, namespace: str, name: str) -> None:
-        """Stop a KServe workload and keep its spec."""
-        revisions.suspend_workload(*self._find_suspendable(caller, namespace, name))
-
-    def resume(self, caller: Caller, namespace: str, name: str) -> None:
-        """Start a suspended workload."""
-        revisions.resume_workload(*self._find_suspendable(caller, namespace, name))
-
-    def _find_suspendable(self, caller: Caller, namespace: str, name: str) -> tuple[protocol.Cluster, Object]:
-        cluster = self._connection.connect_for_writing(caller)
-        top = self._reads.read_all_objects(caller, namespace, name).top
-        if reason := revisions.explain_no_suspend(top):
-            raise protocol.RefusedError(reason)
-        return cluster, top
+        return change.perform(cluster, live, values).done
 
     # Requests to workloads, which can start replicas.
 

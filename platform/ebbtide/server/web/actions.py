@@ -6,7 +6,6 @@ object. The API server has the final say; these checks only avoid requests that 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -19,6 +18,7 @@ from ebbtide.cluster.read.records import SCALED, scaled_revisions, serving_revis
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.removal import plan_removal
 from ebbtide.core.base import keys
+from ebbtide.core.base.operations import RESUME, ROLLBACK, SCALE, SUSPEND, Operation
 from ebbtide.core.base.paths import get_at
 from ebbtide.server.web import canary
 from ebbtide.server.web.errors import PageError, make_missing_page_error, make_page_error
@@ -51,16 +51,6 @@ class Action:
     canary: bool = False
 
 
-FIELDS: Final = {"minReplicas": "min", "maxReplicas": "max", "metricThreshold": "target"}
-#: Nine digits, more than any replica count or target needs.
-WHOLE: Final = re.compile(r"[0-9]{1,9}")
-FRACTION: Final = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
-
-
-def _no_stop(_visit: PageVisit, live: LiveWorkload) -> str:
-    return revisions.explain_no_suspend(live.top)
-
-
 def list_offers(visit: PageVisit, live: LiveWorkload, *, of_canary: bool = False) -> list[ActionOffer]:
     """Return the actions for a workload, or for its canary, each with the reason if it is unavailable.
 
@@ -68,7 +58,7 @@ def list_offers(visit: PageVisit, live: LiveWorkload, *, of_canary: bool = False
     """
     stopped = get_at(live.top, "metadata", "annotations", keys.STOP) == "true"
     hidden = {"suspend" if stopped else "resume"}
-    if revisions.explain_no_suspend(live.top):
+    if revisions.explain_no_suspend(live, {}):
         hidden |= {"suspend", "resume"}
     if live.top["kind"] == LLM.name:
         hidden |= {"scale", "rollback"}
@@ -91,61 +81,71 @@ def _explain_unavailable(visit: PageVisit, live: LiveWorkload, action: Action) -
     return action.why_not(visit, live)
 
 
-# Scale.
+# The operations of ``core/base/operations.py``.
+
+
+def _read_current(live: LiveWorkload) -> dict[str, str]:
+    """Return the values that a scale can change, by the name of their field."""
+    newest = live.revisions[-1] if live.revisions else None
+    annotations = get_at(newest, "metadata", "annotations", default={})
+    return {parameter.field: str(annotations.get(SCALED[parameter.name], "")) for parameter in SCALE.parameters}
 
 
 def _scale_form(_visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
-    newest = live.revisions[-1] if live.revisions else None
-    annotations = get_at(newest, "metadata", "annotations", default={})
-    return {
-        "current": {name: str(annotations.get(SCALED[field], "")) for field, name in FIELDS.items()},
-        "revisions": scaled_revisions(live),
-    }
-
-
-def parse_scale(form: Mapping[str, str], current: Mapping[str, str]) -> dict[str, float]:
-    """Return the scale fields that a form changes.
-
-    Raises:
-        PageError: a field is not a valid number, or none is changed.
-    """
-    changes: dict[str, float] = {}
-    for field, name in FIELDS.items():
-        text = form.get(name, "").strip()
-        if not text or text == current[name]:
-            continue
-        pattern = FRACTION if name == "target" else WHOLE
-        if pattern.fullmatch(text) is None:
-            valid = "a number" if name == "target" else "a whole number"
-            message = f"Invalid {field} “{text[:40]}”: must be {valid} of at most nine digits."
-            raise PageError(422, f"Invalid {field}", message)
-        changes[field] = float(text)
-    if not changes:
-        raise PageError(422, "Nothing to change", "These values are already set.")
-    return changes
-
-
-def _apply_scale(visit: PageVisit, live: LiveWorkload) -> None:
-    if visit.form.get("reset"):
-        visit.backend.writes.scale(visit.user, *visit.place)
-        return
-    values = parse_scale(visit.form, _scale_form(visit, live)["current"])
-    visit.backend.writes.scale(visit.user, *visit.place, values)
-
-
-# The other actions.
-
-
-def _rollback_revision(visit: PageVisit) -> str | None:
-    """Return the revision that a request names, or None for the previous one."""
-    return visit.query("to") or visit.form.get("to", "") or None
+    current = _read_current(live)
+    # Without a scaling metric, there is no threshold.
+    parameters = [parameter for parameter in SCALE.parameters if current[parameter.field] or not parameter.is_fraction]
+    return {"current": current, "parameters": parameters, "revisions": scaled_revisions(live)}
 
 
 def _rollback_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
-    target = revisions.find_rollback_target(live, _rollback_revision(visit))
+    target = revisions.find_rollback_target(live, _find_target(visit)["to"])
     newest = str(get_at(live.service, "status", "latestCreatedRevisionName", default=""))
     states = {row.name: row.words for row in visit.read_status().revisions}
     return {"target": target, "serving": serving_revisions(live), "newest": newest, "state": states.get(newest, "")}
+
+
+def _find_target(visit: PageVisit) -> dict[str, Any]:
+    """Return the revision that a request names for a rollback; None for the previous one."""
+    return {"to": visit.query("to") or visit.form.get("to") or None}
+
+
+def parse_values(form: Mapping[str, str], operation: Operation, current: Mapping[str, str]) -> dict[str, Any]:
+    """Return the parameters that a form changes.
+
+    Raises:
+        PageError: a field is not valid, or none is changed and the operation needs one.
+    """
+    values: dict[str, Any] = {}
+    for parameter in operation.parameters:
+        text = form.get(parameter.field, "").strip()
+        if not text or text == current.get(parameter.field):
+            continue
+        try:
+            values[parameter.name] = parameter.parse(text)
+        except ValueError as error:
+            raise PageError(422, f"Invalid {parameter.name}", f"{parameter.name}: {error}.") from None
+    if operation.reset and not values:
+        raise PageError(422, "Nothing to change", "These values are already set.")
+    return values
+
+
+def _perform(visit: PageVisit, live: LiveWorkload, operation: Operation) -> None:
+    current = _read_current(live) if operation == SCALE else {}
+    values = {} if visit.form.get("reset") else parse_values(visit.form, operation, current)
+    visit.backend.writes.change(visit.user, operation, *visit.place, values)
+
+
+def _make_action(operation: Operation, **options: Any) -> Action:
+    return Action(
+        operation.label,
+        lambda visit, live: _perform(visit, live, operation),
+        lambda visit, live: revisions.CHANGES[operation.name].explain_no(live, _find_target(visit)),
+        **options,
+    )
+
+
+# Delete.
 
 
 def _delete_form(visit: PageVisit, live: LiveWorkload) -> dict[str, Any]:
@@ -168,25 +168,10 @@ def _delete_workload(visit: PageVisit, live: LiveWorkload) -> None:
 
 
 ACTIONS: Final[dict[str, Action]] = {
-    "scale": Action(
-        "Scale",
-        _apply_scale,
-        lambda _visit, live: revisions.explain_no_scale(live, {}),
-        _scale_form,
-        kind=lambda _live: REVISION,
-    ),
-    "rollback": Action(
-        "Roll back",
-        lambda visit, _live: visit.backend.writes.rollback(visit.user, *visit.place, visit.form.get("to") or None),
-        lambda visit, live: revisions.explain_no_rollback(live, _rollback_revision(visit)),
-        _rollback_form,
-    ),
-    "suspend": Action(
-        "Suspend", lambda visit, live: visit.backend.writes.suspend(visit.user, live.namespace, live.name), _no_stop
-    ),
-    "resume": Action(
-        "Resume", lambda visit, live: visit.backend.writes.resume(visit.user, live.namespace, live.name), _no_stop
-    ),
+    "scale": _make_action(SCALE, show=_scale_form, kind=lambda _live: REVISION),
+    "rollback": _make_action(ROLLBACK, show=_rollback_form),
+    "suspend": _make_action(SUSPEND),
+    "resume": _make_action(RESUME),
     "delete": Action("Delete", _delete_workload, show=_delete_form, verb="delete"),
     "promote": Action("Promote", canary.promote_canary, canary.explain_no_canary, canary.canary_form, canary=True),
     "abort": Action("Abort", canary.abort_canary, canary.explain_no_abort, canary.canary_form, canary=True),

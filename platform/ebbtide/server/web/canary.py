@@ -20,6 +20,7 @@ from ebbtide.cluster.slo.report import ReportRow, compute_report
 from ebbtide.cluster.slo.source import Ref, SourceError
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.canary import WHOLE_PERCENT, find_stable_revision
+from ebbtide.core.base.operations import ROLLBACK
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Path
 from ebbtide.core.manifests.edit import NotEdited, edit_text
@@ -113,7 +114,8 @@ def promote_canary(visit: PageVisit, live: LiveWorkload) -> None:
 
 def abort_canary(visit: PageVisit, live: LiveWorkload) -> None:
     """Send all requests to the stable revision until the next apply."""
-    visit.backend.writes.rollback(visit.user, live.namespace, live.name, _require_canary(visit, live).stable)
+    values = {"to": _require_canary(visit, live).stable}
+    visit.backend.writes.change(visit.user, ROLLBACK, live.namespace, live.name, values)
 
 
 # The comparison.
