@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from ebbtide.core.report import render_page
 from ebbtide.simulator import engine, report, slo
 from ebbtide.simulator.data import StartUp, TrafficTrace
 from ebbtide.simulator.servers import parse_server
@@ -28,7 +29,7 @@ def page_text() -> str:
     traffic = TrafficTrace("poisson:2rps,2m", np.arange(0.0, 120.0, 0.5), seconds=120.0)
     result = engine.simulate(Setting(), traffic, parse_server(SERVER), StartUp())
     run = report.SimulationRun("this spec", {}, result, slo.measure_result(result, slo.parse_bounds("p95=12s")))
-    return report.render_report_page(report.SimulationReport("chat", traffic, SERVER, 45.0, 0, (run,)))
+    return render_page(report.make_content(report.SimulationReport("chat", traffic, SERVER, 45.0, 0, (run,))))
 
 
 @pytest.mark.parametrize("width", [PHONE["width"], 320])
@@ -44,7 +45,7 @@ def test_a_swipe_on_a_chart_scrolls_the_page(browser: Browser, page_text: str) -
     context = browser.new_context(viewport=PHONE, has_touch=True)  # type: ignore[arg-type] # it is one
     page = context.new_page()
     page.set_content(page_text)
-    chart = page.locator("#charts svg[role=img]").first
+    chart = page.locator("section svg[role=img]").first
     chart.scroll_into_view_if_needed()
     before = page.evaluate("scrollY")
     place = chart.bounding_box()
@@ -66,7 +67,7 @@ def test_a_swipe_on_a_chart_scrolls_the_page(browser: Browser, page_text: str) -
 def test_a_mouse_drag_zooms_and_a_double_click_resets(browser: Browser, page_text: str) -> None:
     page = browser.new_page(viewport=WIDE)  # type: ignore[arg-type] # it is one
     page.set_content(page_text)
-    chart = page.locator("#charts svg[role=img]").first
+    chart = page.locator("section svg[role=img]").first
     chart.scroll_into_view_if_needed()
     place = chart.bounding_box()
     assert place is not None

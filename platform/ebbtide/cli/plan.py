@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.readers.loaded import LoadedDocument
+    from ebbtide.core.report import ReportSection
 
 COMMAND: Final = "plan"
 #: Value of --traffic for the requests of the last days that Prometheus has.
@@ -175,12 +175,13 @@ def _plan(
         report = plan_input.make_plan_report(request, profile, pairs, notes)
     if options.output == "json":
         write_json(plan_report.plan_to_json(report))
-    elif options.output == "html":
-        from ebbtide.simulator.pool_picture import render_plan_page
-
-        sys.stdout.write(render_plan_page(report))
     else:
-        sys.stdout.write(plan_report.render_plan_text(report))
+        charts: tuple[ReportSection, ...] = ()
+        if options.output == "html":
+            from ebbtide.simulator.pool_charts import list_charts
+
+            charts = list_charts(report)
+        simulate.write_report(plan_report.make_content(report, charts), options.output)
     if options.write:
         by_name = {workload_name_of(loaded): loaded for loaded, _ in pairs}
         edits = [(by_name[change.service], change.edits) for change in report.found.changes if change.edits]

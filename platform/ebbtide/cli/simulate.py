@@ -16,6 +16,7 @@ from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.files import read_file, unreadable_problem
 from ebbtide.core.units import parse_whole
+from ebbtide.core.report import ReportContent, render_page, render_text
 from ebbtide.simulator.request import (
     PreparedCase,
     RequestFieldError,
@@ -86,19 +87,23 @@ OPTIONS: Final = (*CASE, make_output_option("text", "json", "html"))
 
 def run(options: Options) -> int:
     prepared = read_case(options)
-    from ebbtide.simulator import report
+    from ebbtide.simulator.report import make_content, report_to_json
     from ebbtide.simulator.setting import knative_defaults
 
     with exit_if_refused(options.command), raise_refusals(prepared):
         spec_setting = prepared.case.setting({})
         settings = {"this spec": spec_setting, "Knative's defaults": knative_defaults(spec_setting)}
-        report_data = make_report(prepared, settings, {"this spec": prepared.autoscaling})
+        report = make_report(prepared, settings, {"this spec": prepared.autoscaling})
     if options.output == "json":
-        write_json(report.report_to_json(report_data))
+        write_json(report_to_json(report))
     else:
-        render = report.render_report_page if options.output == "html" else report.render_report_text
-        sys.stdout.write(render(report_data))
+        write_report(make_content(report), options.output)
     return 0
+
+
+def write_report(content: ReportContent, output: str) -> None:
+    """Write a report as text or as an HTML page."""
+    sys.stdout.write(render_page(content) if output == "html" else render_text(content))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The report of ``ebbtide plan`` as text, and as JSON with stable keys."""
+"""The report of ``ebbtide plan``: the content of its text and its page, and JSON with stable keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.core.base.prose import count_noun
-from ebbtide.core.tables import align_table
+from ebbtide.core.report import ReportContent, ReportList, ReportSection, ReportTable
 from ebbtide.core.units import format_duration, format_percent
 from ebbtide.simulator.fleet import merge_intervals
 from ebbtide.simulator.pool import UNITS
@@ -19,6 +19,8 @@ from ebbtide.simulator.report import measurements_to_json, round_number
 from ebbtide.simulator.slo import HOUR
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ebbtide.simulator.fleet import FleetRun
     from ebbtide.simulator.planner import FleetChange, FleetChanges, FleetPlanner
 
@@ -127,73 +129,32 @@ def format_time(planner: FleetPlanner, seconds: float) -> str:
     return format_duration(seconds)
 
 
-@dataclass(frozen=True, slots=True)
-class PlanText:
-    """The parts of a report as text."""
-
-    head: str
-    notes: tuple[str, ...]
-    rows: list[list[str]]
-    """Comparison of the pools, with a title row."""
-    hours: str
-    violations: list[str]
-    limits: list[str]
-    smallest: str
-    best: str
-    """Smallest pool for the services whose SLO a pool can meet, without changes."""
-    bound: str
-    least_hours: str
-    """Lower bounds of the pool and of the GPU-hours."""
-    changes: list[list[str]]
-    """Change, smallest pool, GPU-hours and, with prices, cost."""
-
-
-def describe_plan(report: PlanReport) -> PlanText:
-    """Return the parts of a report."""
+def make_content(report: PlanReport, charts: Sequence[ReportSection] = ()) -> ReportContent:
+    """Return the report for its renderers; ``charts`` are those of its page."""
     planner, run = report.planner, report.planner.run(report.gpus)
-    hours = sum_hours_by_project(planner, run)
-    limited = list_bound_by_maximum(planner)
-    return PlanText(
-        _describe_fleet(report),
-        (f"Not modeled: {NOT_MODELED}.", *(f"note: {note}" for note in report.notes)),
-        _make_rows(report),
-        ", ".join(f"{name} {spent:,.1f}" for name, spent in hours.items()),
-        _describe_violations(planner, run),
-        [
-            *_describe_spans(planner, run),
-            *([f"maxReplicas, on any pool: {', '.join(limited)}"] if limited else []),
-            *_describe_insufficiency(report),
-        ],
-        ", ".join(f"{share}%: {gpus or 'none'}" for share, gpus in report.smallest.items()),
-        name_size(planner, report.compared) if report.smallest[100] else "none",
-        count_noun(planner.bound, "GPU"),
-        f"{planner.find_least_hours():,.1f}",
-        _make_change_rows(report),
+    hours = ", ".join(f"{name} {spent:,.1f}" for name, spent in sum_hours_by_project(planner, run).items())
+    smallest = ", ".join(f"{share}%: {gpus or 'none'}" for share, gpus in report.smallest.items())
+    bound = f"{count_noun(planner.bound, 'GPU')}, {planner.find_least_hours():,.1f} GPU-hours"
+    limits = [*_describe_spans(planner, run)]
+    if limited := list_bound_by_maximum(planner):
+        limits.append(f"maxReplicas, on any pool: {', '.join(limited)}")
+    sections = (
+        ReportTable(_make_rows(report)),
+        ReportList(
+            [
+                f"GPU-hours by project: {hours}",
+                f"Smallest pool for the services whose SLO a pool can meet: {smallest}",
+                f"Lower bound of a perfect system: {bound}",
+            ]
+        ),
+        *charts,
+        ReportList(_describe_violations(planner, run), "Outside their SLO"),
+        ReportList([*limits, *_describe_insufficiency(report)], "Binding limits"),
+        ReportTable(_make_change_rows(report), "Changes, best first, each with those before it"),
     )
-
-
-def render_plan_text(report: PlanReport) -> str:
-    """Return the report as text."""
-    text = describe_plan(report)
-    notes = "".join(f"{note}\n" for note in text.notes)
-    table = align_table(text.rows, "  ")
-    return f"{text.head}\n{notes}\n{table}\n{render_details(text)}"
-
-
-def render_details(text: PlanText) -> str:
-    """Return the part of the text after the table: projects, violations, binding limits, pools and changes."""
-    lists = (("Outside their SLO:\n", text.violations), ("\nBinding limits:\n", text.limits))
-    parts = [f"GPU-hours by project: {text.hours}\n"]
-    parts += [title + "".join(f"  {line}\n" for line in lines) for title, lines in lists if lines]
-    parts.append(f"\nSmallest pool for the services whose SLO a pool can meet: {text.smallest}\n")
-    parts.append(f"Lower bound of a perfect system: {text.bound}, {text.least_hours} GPU-hours\n")
-    if text.changes:
-        rows = [
-            [change, size, f"{hours} GPU-hours", *(f"cost {cost}" for cost in costs)]
-            for change, size, hours, *costs in text.changes
-        ]
-        parts += ["\nChanges, best first, each with those before it:\n", align_table(rows, "  ")]
-    return "".join(parts)
+    start = planner.fleet.start if planner.fleet.start > DATES else 0.0
+    notes = (f"not modeled: {NOT_MODELED}", *report.notes)
+    return ReportContent(_describe_fleet(report), sections, notes, "Plan of a fleet", planner.fleet.seconds, start)
 
 
 def _describe_fleet(report: PlanReport) -> str:
@@ -213,18 +174,15 @@ def name_size(planner: FleetPlanner, gpus: int) -> str:
 
 
 def _make_change_rows(report: PlanReport) -> list[list[str]]:
-    before, rows = report.planner.sum_hours(report.compared), []
+    """Return the changes with their headings; without prices, without the cost."""
+    before, columns = report.planner.sum_hours(report.compared), 4 if report.planner.fleet.prices else 3
+    rows = [["change", "smallest pool", "GPU-hours", "cost"]] if report.found.changes else []
     for change in report.found.changes:
-        after = change.gpu_hours, change.cost
-        hours, cost = (new - old for new, old in zip(after, before, strict=True))
-        row = [
-            f"{change.service}: {change.text}",
-            name_size(report.planner, change.smallest),
-            f"{hours:+,.1f}",
-        ]
-        rows.append([*row, f"{cost:+,.2f}"] if report.planner.fleet.prices else row)
-        before = after
-    return rows
+        hours, cost = change.gpu_hours - before[0], change.cost - before[1]
+        text, size = f"{change.service}: {change.text}", name_size(report.planner, change.smallest)
+        rows.append([text, size, f"{hours:+,.1f}", f"{cost:+,.2f}"])
+        before = change.gpu_hours, change.cost
+    return [row[:columns] for row in rows]
 
 
 def _make_rows(report: PlanReport) -> list[list[str]]:

@@ -1,37 +1,26 @@
-"""Reports of a simulation: text with small charts, JSON with stable keys, and an HTML page.
-
-The page is self-contained and loads nothing from the network.
-"""
+"""Reports of a simulation: the content of its text and its page, and JSON with stable keys."""
 
 from __future__ import annotations
 
-import html
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ebbtide.core.tables import align_table
+from ebbtide.core.report import WIDTH, ReportChart, ReportContent, ReportCurve, ReportSection, ReportSpans, ReportTable
 from ebbtide.core.units import format_duration, format_percent
 from ebbtide.simulator.data import SimulationResult, TrafficTrace
 from ebbtide.simulator.slo import BoundResult, SimulationMeasurements, compute_percentiles
 
 Floats = NDArray[np.float64]
 
-#: Width and height of a text chart, in characters.
-WIDTH: Final = 72
-ROWS: Final = 5
-BLOCKS: Final = " ▁▂▃▄▅▆▇█"
-#: Maximum number of points of a curve on the page.
-POINTS: Final = 1500
-PERCENT: Final = 100
+#: Maximum number of values of a curve for each column of its chart in text.
+MAX_VALUES: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,33 +105,22 @@ def _has_measurement(name: str, runs: Sequence[SimulationRun]) -> bool:
     return name != "gpu_hours" or any(run.measured.gpu_hours for run in runs)
 
 
-# Text.
-
-
-def render_report_text(report: SimulationReport) -> str:
-    spec_run = report.runs[0]
-    parts = [describe_simulation(report), "\n"]
-    parts += [f"  note: {note}\n" for note in report.notes]
-    parts.append("\n" * bool(report.notes))
-    parts += [align_table([["", *(run.name for run in report.runs)], *make_table_rows(report.runs)], "  "), "\n"]
-    end = spec_run.result.seconds
-    arrivals = _compute_rates(report.traffic.times, end, WIDTH)
-    timeline = spec_run.result.timeline
-    parts += [
-        draw_chart("requests/s", arrivals, end),
-        draw_chart("ready replicas", bin_values(timeline.times, timeline.ready, end, WIDTH), end),
-        draw_chart("queued requests", bin_values(timeline.times, timeline.queued, end, WIDTH, peak=True), end),
-    ]
-    parts.append("Scaling decisions by cause, as a share of time:\n")
-    names = list(dict.fromkeys(name for run in report.runs for name, _ in list_causes(run.result)))
+def make_content(report: SimulationReport) -> ReportContent:
+    """Return the report for its renderers: the comparison of the runs, the charts, and the causes of decisions."""
     shares = [dict(list_causes(run.result)) for run in report.runs]
-    parts.append(
-        align_table(
-            [[name, *(format_percent(share[name]) if share.get(name) else "-" for share in shares)] for name in names],
-            "  ",
-        )
+    causes = [
+        [name, *(format_percent(share[name]) if share.get(name) else "-" for share in shares)]
+        for name in dict.fromkeys(name for share in shares for name in share)
+    ]
+    runs = [run.name for run in report.runs]
+    sections: tuple[ReportSection, ...] = (
+        ReportTable([["", *runs], *make_table_rows(report.runs)]),
+        *_list_charts(report),
+        ReportSpans(f"Scaling decisions by cause, {runs[0]}", _list_cause_spans(report.runs[0].result)),
+        ReportTable([["", *runs], *causes], "Scaling decisions by cause, as a share of time"),
     )
-    return "".join(parts)
+    title = f"{report.workload}: simulation of {count_requests(report.traffic)}"
+    return ReportContent(describe_simulation(report), sections, report.notes, title, report.runs[0].result.seconds)
 
 
 def count_requests(traffic: TrafficTrace) -> str:
@@ -156,25 +134,8 @@ def describe_simulation(report: SimulationReport) -> str:
     traffic = report.traffic
     return (
         f"{report.workload}: {count_requests(traffic)} in {format_duration(traffic.seconds)} from {traffic.name}; "
-        f"server {report.server}; pod startup {format_duration(report.start_up)}; seed {report.seed}\n"
+        f"server {report.server}; pod startup {format_duration(report.start_up)}; seed {report.seed}"
     )
-
-
-def draw_chart(title: str, values: Floats, end: float) -> str:
-    """Return values over time as a column chart of block characters, labeled with the maximum and the duration."""
-    maximum = float(values.max()) if len(values) else 0.0
-    label = f"{maximum:,.3g}" if maximum < 1000 else f"{maximum:,.0f}"  # noqa: PLR2004 - four digits
-    width = max(len(label), 1)
-    # Any value above 0 is visible.
-    heights = np.zeros(len(values), int) if not maximum else np.ceil(values / maximum * ROWS * 8).astype(int)
-    lines = [f"{title}\n"]
-    for row in reversed(range(ROWS)):
-        label_text = label if row == ROWS - 1 else "0" if row == 0 else ""
-        cells = "".join(BLOCKS[min(max(height - row * 8, 0), 8)] for height in heights)
-        lines.append(f"  {label_text:>{width}} │{cells}".rstrip() + "\n")
-    last = format_duration(end)
-    lines.append(f"  {'':>{width}} └0{last:─>{len(values) - 1}}\n\n")
-    return "".join(lines)
 
 
 def _compute_rates(times: Floats, end: float, bins: int) -> Floats:
@@ -289,75 +250,35 @@ def _run_to_json(run: SimulationRun) -> dict[str, Any]:
     }
 
 
-# HTML.
+# Charts.
 
 
-def render_report_page(report: SimulationReport) -> str:
-    """Return a self-contained HTML page with zoomable charts."""
-    spec_run = report.runs[0]
-    title = f"{report.workload}: simulation of {count_requests(report.traffic)}"
-    table = make_table_rows(report.runs)
-    names = "".join(f"<th scope=col>{html.escape(run.name)}</th>" for run in report.runs)
-    data = {
-        "end": spec_run.result.seconds,
-        "charts": make_charts(report),
-        "bound": _make_cause_intervals(spec_run.result),
-    }
-    rows = f"<table><thead><tr><th scope=col>response time and cost</th>{names}</tr></thead><tbody>{make_html_rows(table)}</tbody></table>"
-    return fill_page(title, describe_simulation(report), report.notes, rows, data)
-
-
-def fill_page(title: str, head: str, notes: Sequence[str], table: str, data: Mapping[str, Any]) -> str:
-    """Return a page with a table and charts; ``table`` is HTML, ``data`` is what the page's script reads."""
-    template = files("ebbtide.simulator").joinpath("report.html").read_text(encoding="utf-8")
-    replacements = {
-        "TITLE": html.escape(title),
-        "HEAD": html.escape(head),
-        "NOTES": "".join(f"<p class=note>{html.escape(note)}</p>" for note in notes),
-        "TABLE": table,
-        # A name may contain any text; inside a script element, none may look like its end tag.
-        "DATA": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
-    }
-    for key, value in replacements.items():
-        template = template.replace(f"<!--{key}-->", value)
-    return template
-
-
-def make_html_rows(rows: Sequence[Sequence[str]]) -> str:
-    return "".join(
-        f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row[1:])}</tr>\n"
-        for row in rows
-    )
-
-
-def make_charts(report: SimulationReport) -> list[dict[str, Any]]:
-    """Return the charts, each with a title, a unit and curves of equal steps over the whole time; each run has a color."""
+def _list_charts(report: SimulationReport) -> list[ReportChart]:
+    """Return the charts: curves of equal steps over the whole time, with one color for each run."""
     spec_result = report.runs[0].result
     end, times = spec_result.seconds, report.traffic.times
-    bins = max(min(POINTS, len(spec_result.timeline.times)), 2)
+    # A multiple of the columns in text.
+    bins = WIDTH * min(max(len(spec_result.timeline.times) // WIDTH, 1), MAX_VALUES)
     replicas, waiting, tails = [], [], []
     for color, run in enumerate(report.runs):
         timeline, latency = run.result.timeline, run.result.latency
         replicas.append(make_curve(run.name, color, bin_values(timeline.times, timeline.ready, end, bins)))
         waiting.append(make_curve(run.name, color, bin_values(timeline.times, timeline.queued, end, bins, peak=True)))
-        tails.append(make_curve(run.name, color, _compute_tail_latency(times, latency, end, max(bins // 5, 2))))
+        tails.append(make_curve(run.name, color, _compute_tail_latency(times, latency, end, bins // 4)))
     desired = bin_values(spec_result.timeline.times, spec_result.timeline.desired, end, bins)
     desired_curve = make_curve(f"desired, {report.runs[0].name}", 0, desired, dashed=True)
+    received = make_curve("received", 5, _compute_rates(times, end, bins))
     return [
-        {
-            "title": "Requests per second",
-            "unit": "requests/s",
-            "curves": [make_curve("received", 5, _compute_rates(times, end, bins))],
-        },
-        {"title": "Ready replicas", "unit": "replicas", "curves": [desired_curve, *replicas]},
-        {"title": "Queued requests", "unit": "requests", "curves": waiting},
-        {"title": "Response time, 95th percentile", "unit": "s", "curves": tails},
+        ReportChart("Requests per second", "requests/s", [received], text_title="requests/s"),
+        ReportChart("Ready replicas", "replicas", [desired_curve, *replicas], text_title="ready replicas"),
+        ReportChart("Queued requests", "requests", waiting, text_title="queued requests", is_peak=True),
+        ReportChart("Response time, 95th percentile", "s", tails),
     ]
 
 
-def make_curve(name: str, color: int, values: Floats, *, dashed: bool = False) -> dict[str, Any]:
-    rounded = [None if math.isnan(value) else float(f"{value:.4g}") for value in values.tolist()]
-    return {"name": name, "colour": color % 6, "dashed": dashed, "values": rounded}
+def make_curve(name: str, color: int, values: Floats, *, dashed: bool = False) -> ReportCurve:
+    """Return a curve; NaN is a gap."""
+    return ReportCurve(name, color, [None if math.isnan(value) else value for value in values.tolist()], dashed)
 
 
 def _compute_tail_latency(times: Floats, latency: Floats, end: float, bins: int) -> Floats:
@@ -372,14 +293,9 @@ def _compute_tail_latency(times: Floats, latency: Floats, end: float, bins: int)
     return tails
 
 
-def _make_cause_intervals(result: SimulationResult) -> list[list[Any]]:
-    """Return the causes of the scaling decisions as intervals: start, end, name."""
-    intervals: list[list[Any]] = []
-    for time, name in zip(result.timeline.times.tolist(), result.timeline.bound, strict=True):
-        if intervals:
-            intervals[-1][1] = round(time, 1)
-        if not intervals or intervals[-1][2] != name:
-            intervals.append([round(time, 1), round(time, 1), name])
-    if intervals:
-        intervals[-1][1] = round(result.seconds, 1)
-    return intervals
+def _list_cause_spans(result: SimulationResult) -> list[tuple[float, float, str]]:
+    """Return the causes of the scaling decisions as spans: begin, end, name."""
+    names = result.timeline.bound
+    changes = [index for index, name in enumerate(names) if not index or name != names[index - 1]]
+    times = [*(round(float(result.timeline.times[index]), 1) for index in changes), round(result.seconds, 1)]
+    return [(begin, end, names[index]) for index, (begin, end) in zip(changes, pairwise(times), strict=True)]

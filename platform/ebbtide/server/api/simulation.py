@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import profiles, texts
+from ebbtide.core.report import render_page
 from ebbtide.core.units import format_duration
 from ebbtide.simulator import request as cases
 from ebbtide.simulator import words
@@ -42,7 +43,7 @@ def run_report(request: cases.SimulationRequest, profile_data: dict[str, Any]) -
     """
     from ebbtide.simulator import report
 
-    return report.render_report_page(_compare(request, profile_data))
+    return render_page(report.make_content(_compare(request, profile_data)))
 
 
 def _compare(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> SimulationReport:
