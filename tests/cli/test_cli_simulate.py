@@ -251,7 +251,7 @@ def test_a_search_recommends_with_reasons(run: Any, spec: Path) -> None:
     code, out, err = tune(run, spec)
 
     assert (code, err) == (0, "")
-    assert "\nRecommended: " in out
+    assert "\n  Recommended: " in out
     assert "Compared with the current spec, which attains only" in out
     assert "Pareto front, cheapest first" in out
 
@@ -446,6 +446,6 @@ def test_a_threshold_outside_the_grid_is_kept_if_others_save_nothing(run: Any, s
     code, out, err = tune(run, spec, *words, traffic="poisson:3rps,2m")
 
     assert code == 0
-    assert "\nRecommended: no change. No simulated setting that meets the SLO saves 1% of the replica-hours.\n" in out
+    assert "\n  Recommended: no change. No simulated setting that meets the SLO saves 1% of the replica-hours.\n" in out
     assert err == f"{spec} is unchanged.\n"
     assert spec.read_text() == text

@@ -16,7 +16,7 @@ from ebbtide.cli.options import (
     make_parser,
     make_switch,
 )
-from ebbtide.cli.terminal import exit_with_usage_error
+from ebbtide.cli.terminal import exit_with_usage_error, write_report
 from ebbtide.cli.tune import require_editable, write_specs
 from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.documents.files import is_directory, read_file, unreadable_problem
@@ -181,7 +181,7 @@ def _plan(
             from ebbtide.simulator.pool_charts import list_charts
 
             charts = list_charts(report)
-        simulate.write_report(plan_report.make_content(report, charts), options.output)
+        write_report(plan_report.make_content(report, charts), options.output)
     if options.write:
         by_name = {workload_name_of(loaded): loaded for loaded, _ in pairs}
         edits = [(by_name[change.service], change.edits) for change in report.found.changes if change.edits]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
@@ -11,12 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide.cli.common import load_documents, print_problems, read_sources, read_specs_profile, write_json
 from ebbtide.cli.options import MAX_INT32, PROFILE, Options, make_option, make_output_option, make_parser
-from ebbtide.cli.terminal import exit_with_usage_error
+from ebbtide.cli.terminal import exit_with_usage_error, write_report
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.files import read_file, unreadable_problem
 from ebbtide.core.units import parse_whole
-from ebbtide.core.report import ReportContent, render_page, render_text
 from ebbtide.simulator.request import (
     PreparedCase,
     RequestFieldError,
@@ -99,11 +97,6 @@ def run(options: Options) -> int:
     else:
         write_report(make_content(report), options.output)
     return 0
-
-
-def write_report(content: ReportContent, output: str) -> None:
-    """Write a report as text or as an HTML page."""
-    sys.stdout.write(render_page(content) if output == "html" else render_text(content))
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NoReturn
 
 from ebbtide.cli.common import write_json
@@ -12,6 +13,7 @@ from ebbtide.cli.streams import get_style_codes
 from ebbtide.core import manifests
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.prose import make_printable
+from ebbtide.core.report import ReportContent, render_page, render_text
 from ebbtide.core.tables import align_table
 
 USAGE: Final = 2
@@ -82,6 +84,14 @@ def paint_state(state: str, text: str) -> str:
     """Return text in the color of a phase or an SLO outcome if stdout is a terminal."""
     colors = get_style_codes(sys.stdout)
     return f"{colors[STATE_COLORS[state]]}{text}{colors['end']}" if state in STATE_COLORS else text
+
+
+def write_report(content: ReportContent, output: str = "text", states: Mapping[str, str] | None = None) -> None:
+    """Write a report as text or as an HTML page. ``states`` are those of labels, which have their colors in the text."""
+    text = render_page(content) if output == "html" else render_text(content)
+    for label, state in (states or {}).items():
+        text = re.sub(f"(?<=: ){label}(?=[;\n])", paint_state(state, label), text)
+    sys.stdout.write(text)
 
 
 def write_data(value: Any, output_format: str) -> None:

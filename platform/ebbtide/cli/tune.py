@@ -18,7 +18,7 @@ from ebbtide.cli.options import (
 )
 from ebbtide.cli.simulate import CASE, exit_if_refused, exit_with_problems, read_case
 from ebbtide.cli.streams import unguard_stream
-from ebbtide.cli.terminal import exit_with_usage_error
+from ebbtide.cli.terminal import exit_with_usage_error, write_report
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.readers.reading import KIND
 from ebbtide.core.units import parse_positive, parse_whole
@@ -97,7 +97,7 @@ def _compare_starts(options: Options, prepared: PreparedCase) -> int:
         write_json(starts.starts_to_json(candidates, request.workload_name_of(prepared.loaded)))
     else:
         head = report.describe_simulation(request.make_report(prepared, {}, {}))
-        sys.stdout.write(starts.render_starts_text(candidates, head))
+        write_report(starts.make_content(candidates, head))
     if candidates[-1].tuned.result.interrupted:
         return INTERRUPTED
     return 0 if any(candidate.measured is not None for candidate in candidates) else 1
@@ -118,9 +118,8 @@ def _run_search(options: Options, prepared: PreparedCase) -> int:
     if options.output == "json":
         write_json(request.tuning_to_json(prepared, tuned))
     else:
-        notes_text = "".join(f"note: {note}\n" for note in prepared.notes)
         head = report.describe_simulation(request.make_report(prepared, {}, {}))
-        sys.stdout.write(advice.render_advice_text(tuned, head + notes_text))
+        write_report(advice.make_content(tuned, head, prepared.notes))
     if tuned.result.interrupted:
         if options.write:
             sys.stderr.write(f"Interrupted: {options.spec} is unchanged.\n")

@@ -11,7 +11,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
@@ -29,11 +28,16 @@ PLACE: Final = "<section></section>"
 
 @dataclass(frozen=True, slots=True)
 class ReportTable:
-    """Rows of cells with an optional title. The first row has the headings, the first ``left`` columns are text."""
+    """Rows of cells with an optional title; the columns ``[left:right]`` have numbers.
+
+    If ``headed``, the first row has the headings, and a table without another row is empty. An empty cell is a dash in the text.
+    """
 
     rows: Sequence[Sequence[str]]
     title: str = ""
     left: int = 1
+    right: int | None = None
+    headed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +115,10 @@ def render_text(report: ReportContent) -> str:
 def _render_block(section: ReportSection, seconds: float) -> str:
     title = f"{make_printable(section.title)}\n" if section.title else ""
     match section:
-        case ReportTable(rows=rows) if rows:
-            return title + align_table([[*map(make_printable, row)] for row in rows], "  ", section.left)
+        case ReportTable(rows=rows) if len(rows) > section.headed:
+            body = [[make_printable(cell) or "-" for cell in row] for row in rows[section.headed :]]
+            lines = [*([*map(make_printable, row)] for row in rows[: section.headed]), *body]
+            return title + align_table(lines, "  ", section.left, section.right)
         case ReportList(lines=lines) if lines:
             return title + "".join(f"  {make_printable(line)}\n" for line in lines)
         case ReportChart(text_title=text_title) if text_title:
@@ -143,6 +149,8 @@ def draw_chart(chart: ReportChart, seconds: float) -> str:
 
 def render_page(report: ReportContent) -> str:
     """Return a report as a self-contained HTML page with zoomable charts."""
+    from importlib.resources import files  # noqa: PLC0415 - only the page needs it
+
     template = files("ebbtide.core").joinpath("report.html").read_text(encoding="utf-8")
     drawn = [_make_chart_data(section) for section in report.sections if _render_html(section) == PLACE]
     data = {"end": report.seconds, "start": report.start, "charts": drawn}
@@ -170,12 +178,11 @@ def _make_chart_data(section: ReportSection) -> dict[str, Any]:
 def _render_html(section: ReportSection) -> str:
     title = f"<h2>{html.escape(section.title)}</h2>" if section.title else ""
     match section:
-        case ReportTable(rows=[head, *rows]):
-            cells = "".join(f"<th scope=col>{html.escape(cell)}</th>" for cell in head)
-            body = "\n".join(_render_row(row, section.left) for row in rows)
-            return (
-                f'{title}<div class="scroll"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
-            )
+        case ReportTable(rows=rows) if len(rows) > section.headed:
+            headings = [_render_row(row, section, "th scope=col") for row in rows[: section.headed]]
+            body = [_render_row(row, section, "td") for row in rows[section.headed :]]
+            parts = f"<thead>{''.join(headings)}</thead><tbody>{''.join(body)}</tbody>"
+            return f'{title}<div class="scroll"><table>{parts}</table></div>'
         case ReportList(lines=lines) if lines:
             return f"{title}<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
         case ReportChart(curves=drawn) | ReportSpans(spans=drawn) if drawn:
@@ -183,6 +190,11 @@ def _render_html(section: ReportSection) -> str:
     return ""
 
 
-def _render_row(row: Sequence[str], left: int) -> str:
-    cells = (f"<td{' class=text' * (place < left)}>{html.escape(cell)}</td>" for place, cell in enumerate(row) if place)
-    return f"<tr><th scope=row>{html.escape(row[0])}</th>{''.join(cells)}</tr>"
+def _render_row(row: Sequence[str], table: ReportTable, tag: str) -> str:
+    numbers = range(len(row))[table.left : table.right]
+    tags = [tag if tag != "td" else "th scope=row", *[tag] * len(row)]
+    cells = (
+        f"<{name}{'' if place in numbers else ' class=text'}>{html.escape(cell)}</{name[:2]}>"
+        for place, (name, cell) in enumerate(zip(tags, row, strict=False))
+    )
+    return f"<tr>{''.join(cells)}</tr>\n"

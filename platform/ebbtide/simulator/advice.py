@@ -1,12 +1,12 @@
-"""Results of a search for settings as text, JSON and HTML: the Pareto front, the recommendation, or the limit."""
+"""Results of a search for settings, for the renderer and as JSON: the Pareto front, the recommendation, or the limit."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ebbtide.core.base.prose import count_noun
-from ebbtide.core.tables import align_table
+from ebbtide.core.report import ReportContent, ReportList, ReportTable
 from ebbtide.core.units import format_duration, format_money, format_percent
 from ebbtide.simulator.report import measurements_to_json, round_number
 from ebbtide.simulator.slo import SimulationMeasurements
@@ -21,6 +21,7 @@ NAMES_IN_SENTENCES: Final = {
     "current": "the current spec",
     "default": "Knative's defaults",
 }
+FRONT_TITLE: Final = "Pareto front, cheapest first: no simulated setting is better in both attainment and replica-hours"
 #: Maximum number of printed rows of the front; those around the recommended setting take precedence.
 FRONT: Final = 12
 MIN_DIFFERENCE: Final = 0.005
@@ -44,53 +45,41 @@ def format_changes(values: Mapping[str, Any], current: Mapping[str, Any]) -> str
     return ", ".join((*assignments, *unset)) or "no change"
 
 
-def render_advice_text(tuned: TuningResult, head: str) -> str:
-    """Return the results as text; ``head`` describes the simulation."""
-    spec_values, has_rest = tuned.current.values, bool(tuned.rest)
+def make_content(tuned: TuningResult, head: str, notes: Sequence[str]) -> ReportContent:
+    """Return the results for the renderer; ``head`` describes the simulation."""
     has_price = tuned.current.measured.cost is not None
-    out = [head]
-    if has_rest:
-        out.append(
-            f"searched on the first {format_duration(tuned.part)} of the traffic, evaluated on the rest as well\n"
-        )
-    out.append(
-        f"{count_noun(tuned.result.evaluations, 'setting')} simulated{', then interrupted' * tuned.result.interrupted}\n\n"
-    )
-    table = [
-        ["", "attainment", "replica-hours"] + ["cost"] * has_price + ["rest: attainment", "replica-hours"] * has_rest
+    columns = ["attainment", "replica-hours", *["cost"] * has_price]
+    search = [
+        f"{count_noun(tuned.result.evaluations, 'setting')} simulated{', then interrupted' * tuned.result.interrupted}"
     ]
+    if tuned.rest:
+        search[:0] = [
+            f"searched on the first {format_duration(tuned.part)} of the traffic, evaluated on the rest as well"
+        ]
+    compared = [["", *columns, *["rest: attainment", "replica-hours"] * bool(tuned.rest)]]
     for name, point in list_compared_points(tuned).items():
-        cells = _format_cells(point.measured, priced=has_price)
-        if has_rest:
-            cells += _format_cells(tuned.rest[name], priced=False)
-        table.append([NAMES[name], *cells])
-    out += [
-        align_table(table, "  "),
-        "\n",
-        "Pareto front, cheapest first: no simulated setting is better in both attainment and replica-hours.\n",
-    ]
-    shown_points = _select_front_rows(tuned)
-    rows = [["", "attainment", "replica-hours"] + ["cost"] * has_price]
-    rows += [
-        ["->" if point is tuned.chosen else "", *_format_cells(point.measured, priced=has_price)]
-        for point in shown_points
-    ]
-    lines = align_table(rows, "  ").splitlines()
-    out.append(lines[0] + "   change\n")
-    out += [
-        f"{line}   {format_changes(point.values, spec_values)}\n"
-        for line, point in zip(lines[1:], shown_points, strict=True)
-    ]
-    out.append("\n")
-    out += [f"{sentence}\n" for sentence in make_sentences(tuned)]
-    return "".join(out)
+        rest = _format_cells(tuned.rest[name], priced=False) if tuned.rest else []
+        compared.append([NAMES[name], *_format_cells(point.measured, priced=has_price), *rest])
+    front = [["", *columns, "change"]]
+    for point in _select_front_rows(tuned):
+        change = format_changes(point.values, tuned.current.values)
+        front.append(["->" if point is tuned.chosen else " ", *_format_cells(point.measured, priced=has_price), change])
+    sections = (
+        ReportList(search),
+        ReportTable(compared),
+        ReportTable(front, FRONT_TITLE, right=-1),
+        ReportList(make_sentences(tuned)),
+    )
+    return ReportContent(head, sections, notes)
+
+
+def format_attainment(measured: SimulationMeasurements) -> str:
+    """Return the attainment and whether the SLO is met."""
+    return f"{format_percent(measured.attainment)} {'met' if measured.holds else 'violated'}"
 
 
 def _format_cells(measured: SimulationMeasurements, *, priced: bool) -> list[str]:
-    cells = [
-        f"{format_percent(measured.attainment)} {'met' if measured.holds else 'violated'}",
-        f"{measured.replica_hours:.2f}",
-    ]
+    cells = [format_attainment(measured), f"{measured.replica_hours:.2f}"]
     return [*cells, format_money(measured.cost)] if priced else cells
 
 

@@ -176,7 +176,7 @@ def name_size(planner: FleetPlanner, gpus: int) -> str:
 def _make_change_rows(report: PlanReport) -> list[list[str]]:
     """Return the changes with their headings; without prices, without the cost."""
     before, columns = report.planner.sum_hours(report.compared), 4 if report.planner.fleet.prices else 3
-    rows = [["change", "smallest pool", "GPU-hours", "cost"]] if report.found.changes else []
+    rows = [["change", "smallest pool", "GPU-hours", "cost"]]
     for change in report.found.changes:
         hours, cost = change.gpu_hours - before[0], change.cost - before[1]
         text, size = f"{change.service}: {change.text}", name_size(report.planner, change.smallest)

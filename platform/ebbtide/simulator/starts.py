@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.tables import align_table
+from ebbtide.core.report import ReportContent, ReportList, ReportTable
 from ebbtide.core.units import format_duration, format_money, format_percent
-from ebbtide.simulator.advice import format_changes
+from ebbtide.simulator.advice import format_attainment, format_changes
 from ebbtide.simulator.report import measurements_to_json
 from ebbtide.simulator.request import PreparedCase, open_search, search_settings
 from ebbtide.simulator.tune import diff_values
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 CHOICES: Final = {"a node with room": "node", "image on the node": "pull", "weights on the node": "weights"}
 GIVEN: Final = "as given"
 ALL: Final = "all of them"
+TITLE: Final = "The cheapest settings that meet the SLO with each choice, on all of the traffic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,32 +62,33 @@ def compare_starts(prepared: PreparedCase, progress: Callable[[SearchResult], No
     return candidates
 
 
-def render_starts_text(candidates: list[StartCandidate], head: str) -> str:
-    """Return the comparison as text; ``head`` describes the traffic and the server."""
+def make_content(candidates: list[StartCandidate], head: str) -> ReportContent:
+    """Return the comparison for the renderer; ``head`` describes the traffic and the server."""
     before = candidates[0].measured
-    has_price = before is not None and before.cost is not None
-    rows = [["", "start-up", "attainment", "replica-hours", "saved", *["cost"] * has_price]]
+    columns = 6 if before is not None and before.cost is not None else 5
+    rows = [["", "start-up", "attainment", "replica-hours", "saved", "cost"]]
+    settings = []
     for candidate in candidates:
-        measured, cells = candidate.measured, ["no setting meets the SLO", "-", "-", *["-"] * has_price]
+        measured, chosen, cells = (
+            candidate.measured,
+            candidate.tuned.chosen,
+            ["no setting meets the SLO", "-", "-", "-"],
+        )
         if measured is not None:
-            saved = (
-                "-" if before is None or candidate.name == GIVEN else format_percent(_compute_saving(before, measured))
-            )
-            state = f"{format_percent(measured.attainment)} {'met' if measured.holds else 'violated'}"
-            cells = [state, f"{measured.replica_hours:.2f}", saved, *[format_money(measured.cost or 0)] * has_price]
+            saved = "-" if before is None or candidate.name == GIVEN else _format_saving(before, measured)
+            cells = [format_attainment(measured), f"{measured.replica_hours:.2f}", saved, format_money(measured.cost)]
+        if chosen is not None:
+            settings.append(f"{candidate.name}: {format_changes(chosen.values, candidate.tuned.current.values)}")
         rows.append([candidate.name, format_duration(candidate.seconds), *cells])
-    settings = (
-        f"  {candidate.name}: {format_changes(candidate.tuned.chosen.values, candidate.tuned.current.values)}\n"
-        for candidate in candidates
-        if candidate.tuned.chosen is not None
+    sections = (
+        ReportTable([row[:columns] for row in rows], TITLE),
+        ReportList(settings, "settings, compared with the spec"),
     )
-    searched = "The cheapest settings that meet the SLO with each choice, on all of the traffic:\n"
-    table = align_table(rows, "  ")
-    return f"{head}\n{searched}{table}\nsettings, compared with the spec\n{''.join(settings)}"
+    return ReportContent(head, sections)
 
 
-def _compute_saving(before: SimulationMeasurements, after: SimulationMeasurements) -> float:
-    return 1 - after.replica_hours / before.replica_hours if before.replica_hours else 0.0
+def _format_saving(before: SimulationMeasurements, after: SimulationMeasurements) -> str:
+    return format_percent(1 - after.replica_hours / before.replica_hours if before.replica_hours else 0.0)
 
 
 def starts_to_json(candidates: list[StartCandidate], workload: str) -> dict[str, Any]:
