@@ -72,7 +72,7 @@ def test_one_workload_as_text(run: Any, profile: Path, url: str) -> None:
     # 59 of 66 requests were within 110 ms; up to 5 of those failed.
     assert "p95 within 100 ms: VIOLATED; 81.8% to 89.3% of requests were within the limit, 95% required" in out
     assert "uptime 99%: unknown; too few minutes with requests (1)" in out
-    assert "  cold starts     1, affecting at least 1.5% of requests" in out
+    assert "  cold starts      1, affecting at least 1.5% of requests" in out
     assert "measured at the gateway, including activator wait and cold start" in out
 
 

@@ -14,6 +14,7 @@ from ebbtide.cluster.slo import pages, report
 from ebbtide.cluster.slo.report import ValueInterval
 from ebbtide.cluster.slo.source import Bucket, Ref, WorkloadMeasurements, WorkloadSlo
 from ebbtide.core.base.bodies import serialize_body
+from ebbtide.core.report import render_text
 from ebbtide.core.spec.serving import Slo
 
 CHAT = Ref("team-shop", "chat")
@@ -356,7 +357,10 @@ def evil() -> report.Report:
 def test_names_from_a_cluster_have_no_control_characters() -> None:
     slo_report = evil()
 
-    for text in (pages.format_text(slo_report), pages.format_text(report.compute_report({EVIL: measured()}, {}))):
+    for text in (
+        render_text(pages.make_content(slo_report)),
+        render_text(pages.make_content(report.compute_report({EVIL: measured()}, {}))),
+    ):
         assert "\x1b" not in text
 
 
@@ -367,8 +371,10 @@ def test_text_is_aligned_and_has_the_place_of_measurement() -> None:
         {CHAT: measured(), rank: measured(), Ref("x", "idle"): WorkloadMeasurements(CHAT, 0, 1)},
         {CHAT: WorkloadSlo(CHAT, slo=slo)},
     )
-    text = pages.format_text(slo_report)
-    head, chat = (next(line for line in text.splitlines() if line.startswith(name)) for name in ("WORKLOAD", "chat "))
+    text = render_text(pages.make_content(slo_report))
+    head, chat = (
+        next(line for line in text.splitlines() if line.startswith(name)) for name in ("  WORKLOAD", "  chat ")
+    )
 
     assert head.index("SLO") == chat.index("met")
     assert head.index("P95") + len("P95") == chat.index("250 to 500 ms") + len("250 to 500 ms")
@@ -465,6 +471,6 @@ def test_cost_per_million_tokens() -> None:
     assert row.cost_per_million_tokens == pytest.approx(2.0)
     assert slo_report.total.cost_per_million_tokens is None
     assert row.token_latency_seconds["ttft"]["p95"] == ValueInterval(0.25, 0.5)
-    text = pages.format_text(slo_report)
-    assert "cost per million tokens  2.00" in text
+    text = render_text(pages.make_content(slo_report))
+    assert "cost per million tokens   2.00" in text
     assert "time to first token p95" in text

@@ -127,7 +127,9 @@ def _report_slos(cluster: connection.Cluster, options: Options, profile: Profile
     if options.output == "json":
         write_json(report_)
     else:
-        sys.stdout.write(pages.format_text(report_, terminal.paint_state))
+        terminal.write_report(
+            pages.make_content(report_), states={label: state for state, label in pages.OUTCOMES.items()}
+        )
     return DIFFERENT if options.exit_code and report_.broken else 0
 
 

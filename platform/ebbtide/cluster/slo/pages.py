@@ -1,7 +1,4 @@
-"""A report as text for a terminal, and its numbers as text for pages.
-
-Names come from a cluster, so their control characters are removed.
-"""
+"""A report for the renderer, and its numbers as text for pages."""
 
 from __future__ import annotations
 
@@ -10,15 +7,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cluster.slo.report import PLACES, ValueInterval, compute_report
-from ebbtide.core.base.prose import count_noun, make_printable
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.report import ReportContent, ReportList, ReportTable
 from ebbtide.core.spec.objectives import TITLES
-from ebbtide.core.tables import align_table
 from ebbtide.core.units import format_duration, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from ebbtide.cluster.slo.report import Outcome, Report, ReportRow, Verdict
+    from ebbtide.cluster.slo.report import Report, ReportRow, Verdict
     from ebbtide.cluster.slo.source import MetricsSource, Ref, WorkloadMeasurements, WorkloadSlo
 
 PERCENT: Final = 100
@@ -152,7 +149,7 @@ def _make_table(report: Report) -> list[tuple[str, ...]]:
 
 def _row_title(row: ReportRow, report: Report) -> str:
     if row.ref is not None:
-        return make_printable(row.name)
+        return row.name
     count = count_noun(row.workloads, "workload")
     return count if row is not report.total else f"total: {count}"
 
@@ -176,37 +173,23 @@ def _collect_notes(report: Report) -> list[str]:
     return list(dict.fromkeys([*row_notes, *report.notes]))
 
 
-# Text.
-
-
-def format_text(report: Report, paint: Callable[[Outcome | str, str], str] = lambda _, words: words) -> str:
-    """Return the report for a terminal; ``paint`` colors an outcome's label."""
-    if len(report.rows) == 1:
-        return _format_single(report, report.rows[0], paint)
-    lines = [f"{format_report_time(report)}\n\n"]
-    if report.rows:
-        lines += [align_table(_make_table(report), left=len(TEXTS)), "\n"]
-        lines += [
-            _format_verdict_line(row, verdict, paint, named=True) for row in report.rows for verdict in row.verdicts
-        ]
-        lines += ["\n" * any(row.verdicts for row in report.rows), f"{_wrap_text(LEGEND)}\n"]
-    lines += [f"{_wrap_text(note)}\n" for note in _collect_notes(report)]
-    return "".join(lines)
-
-
-def _format_single(report: Report, row: ReportRow, paint: Callable[[Outcome | str, str], str]) -> str:
-    """Return the report on one workload, with one line for each number."""
-    lines = [f"{make_printable(row.name)}   {make_printable(row.project)}   {format_report_time(report)}\n", "\n"]
-    lines += [_format_verdict_line(row, verdict, paint, named=False) for verdict in row.verdicts]
-    if not row.verdicts:
-        lines.append("  no SLO: set slo in the spec to define one\n")
-    lines.append("\n")
-    rows = list_details(row)
-    width = max(len(name) for name, _ in rows)
-    lines += [f"  {name:{width}}  {value}\n" for name, value in rows]
-    lines.append("\n")
-    lines += [f"{_wrap_text(note)}\n" for note in _collect_notes(report)]
-    return "".join(lines)
+def make_content(report: Report) -> ReportContent:
+    """Return the report for the renderer: one line for each number if it has a single workload, else a table."""
+    notes = _collect_notes(report)
+    if len(report.rows) != 1:
+        verdicts = [f"{row.name}: {_describe_verdict(verdict)}" for row in report.rows for verdict in row.verdicts]
+        legend = [LEGEND] if report.rows else []
+        sections = (
+            ReportTable(_make_table(report), left=len(TEXTS)),
+            ReportList(verdicts),
+            ReportList([*legend, *notes]),
+        )
+        return ReportContent(format_report_time(report), sections)
+    (row,) = report.rows
+    verdicts = [*map(_describe_verdict, row.verdicts)] or ["no SLO: set slo in the spec to define one"]
+    details = ReportTable(list_details(row), left=2, headed=False)
+    head = f"{row.name}   {row.project}   {format_report_time(report)}"
+    return ReportContent(head, (ReportList(verdicts), details, ReportList(notes)))
 
 
 def list_details(row: ReportRow) -> list[tuple[str, str]]:
@@ -245,19 +228,9 @@ def list_details(row: ReportRow) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value not in {"", "-"}]
 
 
-def _format_verdict_line(
-    row: ReportRow, verdict: Verdict, paint: Callable[[Outcome | str, str], str], *, named: bool
-) -> str:
-    name = f"{make_printable(row.name)}: " if named else ""
-    outcome = paint(verdict.outcome, OUTCOMES[verdict.outcome])
+def _describe_verdict(verdict: Verdict) -> str:
     details = format_verdict(verdict)
-    return f"  {name}{format_objective(verdict)}: {outcome}{f'; {details}' if details else ''}\n"
-
-
-def _wrap_text(words: str, width: int = 100) -> str:
-    import textwrap  # noqa: PLC0415 - only text needs it
-
-    return textwrap.fill(make_printable(words), width)
+    return f"{format_objective(verdict)}: {OUTCOMES[verdict.outcome]}{f'; {details}' if details else ''}"
 
 
 def _make_report_notes(
