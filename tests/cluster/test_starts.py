@@ -167,7 +167,7 @@ def test_a_node_that_karpenter_starts_to_replace_that_of_a_running_pod_is_no_pha
 def test_a_start_in_progress_has_the_phase_that_runs() -> None:
     live = situations.read("starting-slowly")
 
-    header, rows = tabulate_starts(read_starts(lambda *_, **__: [], live, 1))
+    header, *rows = tabulate_starts(read_starts(lambda *_, **__: [], live, 1))
 
     assert header == ("POD", "SECONDS", "SCHEDULING", "IMAGE", "SERVER")
     assert rows == [("slow-00001-deployment-769667cd8-dn5kq", "starting", "1.0", "1.0", "20.0...")]

@@ -12,7 +12,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import UnreadableError, read_spec
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.prose import make_printable
+from ebbtide.core.report import ReportContent, ReportList, ReportSection, ReportTable, render_text
 from ebbtide.core.units import format_age
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def run(cluster: connection.Cluster, options: Options) -> int:
         url, call = calls.describe_access(cluster, current_status, workload.top)
         rows = [("URL", url), ("call", call), *(("override", text) for text in current_status.by_hand)]
         rows += [("drift", text) for text in find_drift(workload, profile)]
-        sys.stdout.writelines(_format_workload(workload, current_status, hint, rows, starts))
+        text = render_text(_make_content(workload, current_status, hint, rows, starts))
+        phase = current_status.phase
+        sys.stdout.write(text.replace(phase, terminal.paint_state(phase, phase), 1))
         return 0
     data = {
         **serialize_body(current_status),
@@ -103,23 +105,17 @@ def read_stored_spec(workload: LiveWorkload) -> dict[str, Any] | None:
         return None
 
 
-def _format_workload(
+def _make_content(
     workload: LiveWorkload,
     status: Status,
     hint: str,
     more_rows: Sequence[tuple[str, str]],
     starts: Sequence[PodStart],
-) -> Iterator[str]:
+) -> ReportContent:
     from ebbtide.cluster.read.hints import describe_idle_holders
     from ebbtide.cluster.read.starts import tabulate_starts
 
-    phase = terminal.paint_state(status.phase, status.phase)
-    yield f"{status.namespace}/{status.name}   {status.kind}   {phase}   age {format_age(status.age_seconds)}\n"
-    if status.why:
-        yield f"  {make_printable(status.why)}\n"
-    for text in filter(None, (hint, *describe_idle_holders(workload))):
-        yield f"  {make_printable(text)}\n"
-    rows = [
+    figures = [
         ("project", status.project),
         ("owner", status.owner),
         ("replicas", f"{status.replicas.ready} ready, {status.replicas.wanted} desired, {_format_bounds(status)}"),
@@ -127,11 +123,9 @@ def _format_workload(
         ("metric", str(status.metric or "")),
         *more_rows,
     ]
-    yield "\n"
-    yield from (f"  {name:10} {make_printable(value)}\n" for name, value in rows if value)
-    shown = _list_unexplained_events(workload, status)
     events = [
-        (format_age(row["ageSeconds"]), row["type"], row["reason"], row["about"], row["message"]) for row in shown
+        (format_age(row["ageSeconds"]), row["type"], row["reason"], row["about"], row["message"])
+        for row in _list_unexplained_events(workload, status)
     ]
     revisions = [
         (row.name, f"{row.traffic_percent}%", f"{row.ready}/{row.wanted}", format_age(row.age_seconds), row.words)
@@ -141,20 +135,22 @@ def _format_workload(
         (row.name, CONDITION_LABELS[row.holds], format_age(row.since_seconds), row.words) for row in status.conditions
     ]
     pods = [(row.name, row.node, str(row.restarts), format_age(row.age_seconds), row.words) for row in status.pods]
-    tables: tuple[tuple[str, tuple[str, ...], Sequence[tuple[str, ...]]], ...] = (
-        ("conditions", ("CONDITION", "STATUS", "SINCE", ""), conditions),
-        ("revisions", ("REVISION", "TRAFFIC", "READY", "AGE", ""), revisions),
-        ("pods", ("POD", "NODE", "RESTARTS", "AGE", ""), pods),
-        ("starts", *tabulate_starts(starts)),
-        ("events", ("AGE", "TYPE", "REASON", "OBJECT", "MESSAGE"), events),
+    spec = read_stored_spec(workload)
+    tables = (
+        ("conditions", [("CONDITION", "STATUS", "SINCE", ""), *conditions]),
+        ("revisions", [("REVISION", "TRAFFIC", "READY", "AGE", ""), *revisions]),
+        ("pods", [("POD", "NODE", "RESTARTS", "AGE", ""), *pods]),
+        ("starts", tabulate_starts(starts)),
+        ("events", [("AGE", "TYPE", "REASON", "OBJECT", "MESSAGE"), *events]),
     )
-    for title, header, lines in tables:
-        if lines:
-            yield f"\n{title}\n{terminal.format_table(header, lines, '  ')}"
-    stored_spec = read_stored_spec(workload)
-    if stored_spec is not None:
-        yield "\nspec\n"
-        yield from (f"  {line}\n" for line in manifests.write_document(stored_spec).splitlines())
+    sections: tuple[ReportSection, ...] = (
+        ReportList([*filter(None, (status.why, hint, *describe_idle_holders(workload)))]),
+        ReportTable([row for row in figures if row[1]], left=2, headed=False),
+        *(ReportTable(rows, title, left=len(rows[0])) for title, rows in tables),
+        ReportList([] if spec is None else manifests.write_document(spec).splitlines(), "spec"),
+    )
+    head = f"{status.namespace}/{status.name}   {status.kind}   {status.phase}   age {format_age(status.age_seconds)}"
+    return ReportContent(head, sections)
 
 
 def _format_bounds(status: Status) -> str:

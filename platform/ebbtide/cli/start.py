@@ -9,7 +9,7 @@ from ebbtide.cli import connection, terminal
 from ebbtide.cli.common import STDIN, exit_code, load_documents, print_problems, read_sources, read_specs_profile
 from ebbtide.cli.options import Options, make_option, make_output_option
 from ebbtide.cli.slo import DAY, parse_period
-from ebbtide.core.base.prose import make_printable
+from ebbtide.core.report import ReportContent, ReportList, ReportTable, render_text
 from ebbtide.core.units import format_duration, format_percent
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _estimate(options: Options) -> int:
     if options.output != "text":
         terminal.write_data([estimate for _, estimate in estimates], options.output)
     else:
-        sys.stdout.write("\n".join(_print_lines(_format_estimate(estimate, file)) for file, estimate in estimates))
+        sys.stdout.write("\n".join(render_text(_make_estimate_content(estimate, file)) for file, estimate in estimates))
     return exit_code(problems)
 
 
@@ -74,85 +74,66 @@ def _measure(cluster: connection.Cluster, options: Options, profile: Profile) ->
     if options.output != "text":
         terminal.write_data(report, options.output)
     else:
-        sys.stdout.write(_print_lines(_format_report(report)))
+        terminal.write_report(_make_content(report))
     return 0
 
 
-def _print_lines(texts: Iterator[str]) -> str:
-    return "".join(f"{make_printable(line)}\n" for text in texts for line in text.splitlines())
-
-
-def _format_estimate(estimate: StartEstimate, file: str) -> Iterator[str]:
+def _make_estimate_content(estimate: StartEstimate, file: str) -> ReportContent:
     parts, rest = estimate.parts, estimate.rest_seconds
     total = sum(part.seconds for part in parts) + rest
-    yield f"{estimate.workload}   {f'about {total} s, estimated' if total else 'no part of a start can be estimated'}"
-    rows = [(part.name, str(part.seconds), part.basis) for part in parts]
+    rows = [("PART", "SECONDS", "FROM"), *((part.name, str(part.seconds), part.basis) for part in parts)]
     if rest:
         rows.append(("rest", str(rest), "an assumption for the image, the engine and all else"))
-        yield terminal.format_table(("PART", "SECONDS", "FROM"), rows, "  ")
+    advice = []
     for order, part in zip(("largest saving", *["next"] * len(parts)), parts, strict=False):
         fields = "".join(f", by start.{field}" for field in part.fields[:1])
-        yield f"{order}: {part.name}, at most {part.seconds} s of each start{fields}\n  {part.advice}"
+        advice += [f"{order}: {part.name}, at most {part.seconds} s of each start{fields}", f"  {part.advice}"]
     if estimate.unknown:
         fields = ", ".join(f"start.{field}" for field in estimate.unknown)
-        yield f"not estimated: the saving of {fields}\n  after a start: ebbtide start {estimate.workload}"
+        advice += [f"not estimated: the saving of {fields}", f"  after a start: ebbtide start {estimate.workload}"]
     if parts:
         phases = ",".join([*(f"{part.name}={part.seconds}s" for part in parts), f"load={rest}s"])
-        yield f"with your traffic: ebbtide tune {file} --traffic LOG --start --start-up {phases}"
-    yield from (f"note: {note}" for note in estimate.notes)
+        advice.append(f"with your traffic: ebbtide tune {file} --traffic LOG --start --start-up {phases}")
+    head = f"{estimate.workload}   {f'about {total} s, estimated' if total else 'no part of a start can be estimated'}"
+    return ReportContent(head, (ReportTable(rows if rest else [], right=-1), ReportList(advice)), estimate.notes)
 
 
-def _format_report(report: StartReport) -> Iterator[str]:
+def _make_content(report: StartReport) -> ReportContent:
     from ebbtide.cluster.read.start_report import describe_largest, describe_total
     from ebbtide.cluster.read.starts import tabulate_starts
 
-    yield f"{report.namespace}/{report.name}   {describe_total(report)}".rstrip()
-    if report.total is not None:
-        yield f"  {describe_largest(report)}\n"
-    rows = [
-        (
-            row.name,
-            str(row.starts),
-            *(f"{value:.1f}" for value in (row.least, row.median, row.most)),
-            format_percent(row.share),
-        )
-        for row in report.phases
-    ]
-    if rows:
-        yield terminal.format_table(("PHASE", "STARTS", "LEAST", "MEDIAN", "MOST", "SHARE"), rows, "  ")
-    if report.starts:
-        yield f"\nstarts, newest first, in seconds\n{terminal.format_table(*tabulate_starts(report.starts), '  ')}"
-    if report.options:
-        yield "\nchoices, each alone; the seconds are what a choice saves at most\n"
-        yield terminal.format_table(("CHOICE", "SAVES", *_list_columns(report.month)), [*_list_options(report)], "  ")
-        yield "\n".join(f"  {option.name}: {option.advice}" for option in report.options)
-    if report.month is not None:
-        yield f"\nmonth: 30 days of {report.traffic}\n  late: requests that wait more than 1 s for a replica"
-        if report.options:
-            yield (
-                "  The settings are unchanged. A shorter start also allows settings with fewer replicas:\n"
-                f"  ebbtide tune SPEC --traffic LOG --start --start-up {report.start_up}"
-            )
-    if report.notes:
-        yield "\n" + "\n".join(f"note: {note}" for note in report.notes)
-
-
-def _list_columns(month: MonthlyUse | None) -> tuple[str, ...]:
-    if month is None:
-        return ()
-    return ("LATE/MONTH", "WAIT HOURS", "LOST", "REPLICA-HOURS", *(("COST",) if month.cost is not None else ()))
+    phases: list[tuple[str, ...]] = [("PHASE", "STARTS", "LEAST", "MEDIAN", "MOST", "SHARE")]
+    for row in report.phases:
+        seconds = (f"{value:.1f}" for value in (row.least, row.median, row.most))
+        phases.append((row.name, str(row.starts), *seconds, format_percent(row.share)))
+    month = [] if report.month is None else ["late: requests that wait more than 1 s for a replica"]
+    if report.month is not None and report.options:
+        month += [
+            "The settings are unchanged. A shorter start also allows settings with fewer replicas:",
+            f"ebbtide tune SPEC --traffic LOG --start --start-up {report.start_up}",
+        ]
+    sections = (
+        ReportList([describe_largest(report)] if report.total is not None else []),
+        ReportTable(phases),
+        ReportTable(tabulate_starts(report.starts), "starts, newest first, in seconds"),
+        ReportTable([*_list_options(report)], "choices, each alone; the seconds are what a choice saves at most"),
+        ReportList([f"{option.name}: {option.advice}" for option in report.options]),
+        ReportList(month, f"month: 30 days of {report.traffic}"),
+    )
+    return ReportContent(f"{report.namespace}/{report.name}   {describe_total(report)}", sections, report.notes)
 
 
 def _list_options(report: StartReport) -> Iterator[tuple[str, ...]]:
-    yield ("as it is", "", *_list_values(report.month))
-    for option in report.options:
-        saved = format_duration(option.saves_seconds) if option.saves_seconds else ""
-        yield (option.name, saved, *_list_values(option.month))
+    """Yield the table of the choices; without choices, only its headings."""
+    month = report.month
+    columns = 7 if month is not None and month.cost is not None else 6 if month is not None else 2
+    yield ("CHOICE", "SAVES", "LATE/MONTH", "WAIT HOURS", "LOST", "REPLICA-HOURS", "COST")[:columns]
+    choices = [("as it is", 0.0, month), *((row.name, row.saves_seconds, row.month) for row in report.options)]
+    for name, saved, use in choices if report.options else ():
+        values = () if use is None else _list_values(use)
+        yield (name, format_duration(saved) if saved else "-", *values)[:columns]
 
 
-def _list_values(month: MonthlyUse | None) -> Iterator[str]:
-    if month is not None:
-        yield from (f"{month.late_requests:,.0f}", f"{month.late_hours:,.1f}", f"{month.lost_requests:,.0f}")
-        yield f"{month.replica_hours:,.0f}"
-        if month.cost is not None:
-            yield f"{month.cost:,.0f}"
+def _list_values(month: MonthlyUse) -> tuple[str, ...]:
+    late = (f"{month.late_requests:,.0f}", f"{month.late_hours:,.1f}", f"{month.lost_requests:,.0f}")
+    return (*late, f"{month.replica_hours:,.0f}", f"{month.cost or 0:,.0f}")

@@ -313,13 +313,12 @@ def describe_start(start: PodStart) -> str:
     return f"starting: {parts} s" if start.seconds is None else f"started in {start.seconds:.1f} s: {parts}"
 
 
-def tabulate_starts(starts: Sequence[PodStart]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Return the header and the rows of a table of starts: the seconds in all, then those of each phase that one of them has."""
+def tabulate_starts(starts: Sequence[PodStart]) -> list[tuple[str, ...]]:
+    """Return a table of starts with its headings: the seconds in all, then those of each phase that one of them has."""
     names = [name for name in PHASES if any(phase.name == name for start in starts for phase in start.phases)]
-    header = ("POD", "SECONDS", *(name.upper() for name in names))
-    rows = []
+    rows = [("POD", "SECONDS", *(name.upper() for name in names))]
     for start in starts:
         texts = {phase.name: f"{phase.seconds:.1f}{'...' if phase.running else ''}" for phase in start.phases}
         total = "starting" if start.seconds is None else f"{start.seconds:.1f}"
         rows.append((start.pod, total, *(texts.get(name, "-") for name in names)))
-    return header, rows
+    return rows
