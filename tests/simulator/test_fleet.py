@@ -18,6 +18,7 @@ import yaml
 
 import cases
 from ebbtide.core.autoscaler.arithmetic import SECOND
+from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.translation.objects import with_values
 from ebbtide.core.translation.translate import translate
@@ -29,7 +30,6 @@ from ebbtide.simulator.load import generate_traffic
 from ebbtide.simulator.plan_report import choose_pools
 from ebbtide.simulator.planner import Fleet, FleetPlanner, list_candidates
 from ebbtide.simulator.pool import UNITS, GpuDemand, GpuPool, Holder, PoolSize, Refusal, read_demand
-from ebbtide.simulator.report import measurements_to_json
 from ebbtide.simulator.servers import parse_server
 from ebbtide.simulator.slo import parse_bounds
 from ebbtide.simulator.state import FAR
@@ -193,7 +193,7 @@ def test_one_service_alone_equals_simulate(scaling: str, low: int) -> None:
     run = simulate_fleet([record_service(service)], [PoolSize("default", 8, 8)], {})
 
     alone = case.measure(simulate(case.setting({}), case.traffic, case.server, case.start_up, case.seed))
-    assert json.dumps(measurements_to_json(run.measured[0])) == json.dumps(measurements_to_json(alone))
+    assert json.dumps(serialize_body(run.measured[0])) == json.dumps(serialize_body(alone))
     assert run.waited == [0]
     assert run.waits == []
 
@@ -217,9 +217,7 @@ def test_a_replay_equals_services_that_are_simulated_together(monkeypatch: pytes
     together = simulate_fleet(recordings, sizes, {}, training, count)
 
     assert replayed.waits
-    assert [measurements_to_json(row) for row in together.measured] == [
-        measurements_to_json(row) for row in replayed.measured
-    ]
+    assert [serialize_body(row) for row in together.measured] == [serialize_body(row) for row in replayed.measured]
     assert together.usage.tolist() == replayed.usage.tolist()
 
 

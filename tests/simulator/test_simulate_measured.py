@@ -16,6 +16,7 @@ np = pytest.importorskip("numpy")
 from ebbtide.core.autoscaler import hpa  # noqa: E402 - after the skip
 from ebbtide.core.autoscaler.arithmetic import to_nanoseconds  # noqa: E402
 from ebbtide.core.autoscaler.targets import RevisionSettings  # noqa: E402
+from ebbtide.core.base.bodies import serialize_body  # noqa: E402
 from ebbtide.core.base.metrics import TokenSignal  # noqa: E402
 from ebbtide.core.spec.serving import Slo  # noqa: E402
 from ebbtide.simulator import engine, initial, state  # noqa: E402
@@ -30,7 +31,6 @@ from ebbtide.simulator.measured import (  # noqa: E402
     ServingFit,
     load_table,
 )
-from ebbtide.simulator.report import measurements_to_json  # noqa: E402
 from ebbtide.simulator.server_model import ServerError  # noqa: E402
 from ebbtide.simulator.servers import parse_server  # noqa: E402
 from ebbtide.simulator.setting import NotSimulated, Setting  # noqa: E402
@@ -374,7 +374,7 @@ def test_tokens_are_measured_with_cold_starts() -> None:
     assert measured.output_tokens == 12
     assert measured.cost is not None
     assert measured.cost_per_million == pytest.approx(measured.cost / 12 * 1e6)
-    stated = measurements_to_json(measured)
+    stated = serialize_body(measured)
     assert stated["firstTokenSeconds"]["p50"] == pytest.approx(0.11)
     assert stated["costPerMillionTokens"] is not None
 

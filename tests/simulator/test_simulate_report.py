@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.report import WIDTH, ReportChart, ReportSpans, render_text
 from ebbtide.simulator import report, slo
 from ebbtide.simulator.data import SimulationResult, Timeline, TrafficTrace
@@ -210,7 +211,7 @@ def test_the_json_has_these_keys_and_no_other() -> None:
 def test_an_infinite_value_is_null_in_json() -> None:
     lost = make_result([math.nan], lost=np.array([True]))
 
-    assert report.measurements_to_json(slo.measure_result(lost))["latencySeconds"]["p95"] is None
+    assert serialize_body(slo.measure_result(lost))["latencySeconds"]["p95"] is None
 
 
 def test_the_charts_of_a_report() -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.report import ReportContent, ReportList, ReportTable
 from ebbtide.core.units import format_duration, format_money, format_percent
-from ebbtide.simulator.report import measurements_to_json, round_number
-from ebbtide.simulator.slo import SimulationMeasurements
+from ebbtide.simulator.slo import SimulationMeasurements, round_number
 from ebbtide.simulator.tune import MIN_SAVING, Relief, SettingPoint, TuningResult, diff_values
 
 NAMES: Final = {
@@ -180,12 +180,11 @@ def tuning_to_json(tuned: TuningResult, workload: str) -> dict[str, Any]:
     current_values = tuned.current.values
 
     def point_json(name: str, point: SettingPoint) -> dict[str, Any]:
-        rest_measurements = tuned.rest.get(name)
         return {
             "settings": {key: value for key, value in point.values.items() if value is not None},
             "changes": diff_values(point.values, current_values) if point.values else {},
-            **measurements_to_json(point.measured),
-            "rest": None if rest_measurements is None else measurements_to_json(rest_measurements),
+            **serialize_body(point.measured),
+            "rest": serialize_body(tuned.rest.get(name)),
         }
 
     names = {

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from ebbtide.core.autoscaler.arithmetic import SECOND
+from ebbtide.core.base.bodies import body, serialize_body
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.report import ReportContent, ReportList, ReportSection, ReportTable
 from ebbtide.core.units import format_duration, format_percent
 from ebbtide.simulator.fleet import merge_intervals
 from ebbtide.simulator.pool import UNITS
-from ebbtide.simulator.report import measurements_to_json, round_number
-from ebbtide.simulator.slo import HOUR
+from ebbtide.simulator.slo import HOUR, Rounded, round_number
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,15 +45,15 @@ REASONS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@body("begin_seconds=begin end_seconds=end reason services gpu_seconds")
 class Span:
     """Time during which pods waited for GPUs for one reason, in seconds since the start of the traffic."""
 
-    begin: float
-    end: float
+    begin: Rounded
+    end: Rounded
     reason: str
     services: tuple[str, ...]
-    gpu_seconds: float
+    gpu_seconds: Rounded
     """GPUs that pods waited for, multiplied by the time."""
 
 
@@ -316,20 +316,11 @@ def _run_to_json(planner: FleetPlanner, gpus: int) -> dict[str, Any]:
                 "attainment": round_number(measured.attainment),
                 "requestsThatWaited": waited,
                 "evictions": evictions,
-                **measurements_to_json(measured),
+                **serialize_body(measured),
             }
             for recording, measured, waited, evictions in rows
         ],
-        "binds": [
-            {
-                "beginSeconds": round_number(span.begin),
-                "endSeconds": round_number(span.end),
-                "reason": span.reason,
-                "services": list(span.services),
-                "gpuSeconds": round_number(span.gpu_seconds),
-            }
-            for span in list_spans(planner, run)
-        ],
+        "binds": serialize_body(list_spans(planner, run)),
     }
 
 

@@ -12,10 +12,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.report import WIDTH, ReportChart, ReportContent, ReportCurve, ReportSection, ReportSpans, ReportTable
 from ebbtide.core.units import format_duration, format_percent
 from ebbtide.simulator.data import SimulationResult, TrafficTrace
-from ebbtide.simulator.slo import BoundResult, SimulationMeasurements, compute_percentiles
+from ebbtide.simulator.slo import BoundResult, SimulationMeasurements, compute_percentiles, round_number
 
 Floats = NDArray[np.float64]
 
@@ -170,50 +171,6 @@ def list_causes(result: SimulationResult) -> list[tuple[str, float]]:
 # JSON.
 
 
-def round_number(value: float | None) -> float | None:
-    """Return a rounded number for JSON; a number that is not finite becomes null."""
-    return None if value is None or not math.isfinite(value) else round(value, 6)
-
-
-def measurements_to_json(measured: SimulationMeasurements) -> dict[str, Any]:
-    """Return the measurements of one simulation as JSON-ready data, in seconds, hours and fractions of 1."""
-    return {
-        "requests": measured.requests,
-        "lost": measured.lost,
-        "metColdStart": measured.met_cold,
-        "coldStarts": measured.cold_starts,
-        "latencySeconds": {name: round_number(getattr(measured, name)) for name in ("mean", "p50", "p95", "p99")},
-        "firstTokenSeconds": _percentiles_to_json(measured.first_token_p50, measured.first_token_p95),
-        "interTokenSeconds": _percentiles_to_json(measured.inter_token_p50, measured.inter_token_p95),
-        "outputTokens": measured.output_tokens,
-        "waitSeconds": {"p95": round_number(measured.wait_p95), "p99": round_number(measured.wait_p99)},
-        "uptime": round_number(measured.uptime),
-        "replicaHours": round_number(measured.replica_hours),
-        "readyHours": round_number(measured.ready_hours),
-        "utilisation": round_number(measured.utilization),  # prose: a JSON key of the API
-        "gpuHours": round_number(measured.gpu_hours),
-        "cost": round_number(measured.cost),
-        "costPerMillionTokens": round_number(measured.cost_per_million),
-        "slo": {
-            "holds": measured.holds,
-            "bounds": [
-                {
-                    "bound": bound_result.bound.name,
-                    "value": round_number(bound_result.value),
-                    "used": round_number(bound_result.used),
-                    "holds": bound_result.holds,
-                }
-                for bound_result in measured.bound_results
-            ],
-        },
-    }
-
-
-def _percentiles_to_json(p50: float | None, p95: float | None) -> dict[str, float | None] | None:
-    """Return two percentiles; None without tokens."""
-    return None if p50 is None and p95 is None else {"p50": round_number(p50), "p95": round_number(p95)}
-
-
 def report_to_json(report: SimulationReport) -> dict[str, Any]:
     """Return the report as JSON-ready data; its keys are documented and stable."""
     return {
@@ -236,7 +193,7 @@ def _run_to_json(run: SimulationRun) -> dict[str, Any]:
     return {
         "name": run.name,
         "settings": dict(run.values),
-        **measurements_to_json(run.measured),
+        **serialize_body(run.measured),
         "boundBy": {name: round_number(share) for name, share in list_causes(run.result)},
         "timeline": {
             "seconds": [round_number(value) for value in timeline.times.tolist()],

@@ -11,10 +11,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 import numpy as np
 
+from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.spec.objectives import list_token_objectives
 from ebbtide.core.units import MICROSECOND, format_duration, parse_duration, parse_percent
 from ebbtide.simulator.server_model import ServerError
@@ -58,14 +59,23 @@ class SloBound:
         return self.kind not in {"mean", "uptime"}
 
 
-@dataclass(frozen=True, slots=True)
+def round_number(value: float | None) -> float | None:
+    """Return a rounded number for JSON; a number that is not finite becomes null."""
+    return None if value is None or not math.isfinite(value) else round(value, 6)
+
+
+#: A number that is rounded in JSON.
+Rounded: TypeAlias = Annotated[float, WrittenBy(round_number)]
+
+
+@body("bound=bound.name value used holds")
 class BoundResult:
     """Measurement of a simulation against one bound."""
 
     bound: SloBound
-    value: float
+    value: Rounded
     """Fraction of requests within the limit, mean in seconds, or uptime as a fraction of 1."""
-    used: float
+    used: Rounded
     """Consumed share of the error budget: 1 at the bound, above 1 if the bound is violated."""
 
     @property
@@ -74,7 +84,19 @@ class BoundResult:
         return self.used <= 1.0
 
 
-@dataclass(frozen=True, slots=True)
+@body()
+class SloResult:
+    """The bounds of an SLO. ``holds`` is true if all of them are met."""
+
+    holds: bool
+    bounds: tuple[BoundResult, ...]
+
+
+@body(
+    "requests lost met_cold_start=met_cold cold_starts latency_seconds first_token_seconds inter_token_seconds output_tokens "
+    "wait_seconds uptime replica_hours ready_hours utilisation=utilization gpu_hours cost "  # prose: a JSON key of the API
+    "cost_per_million_tokens=cost_per_million slo"
+)
 class SimulationMeasurements:
     """Measurements of one simulation. Times are in seconds; a percentile that falls on a lost request is infinite."""
 
@@ -89,15 +111,15 @@ class SimulationMeasurements:
     p99: float
     wait_p95: float
     wait_p99: float
-    uptime: float
+    uptime: Rounded
     """Fraction of 1."""
-    replica_hours: float
-    ready_hours: float
-    utilization: float
+    replica_hours: Rounded
+    ready_hours: Rounded
+    utilization: Rounded
     """Fraction of the ready pods' time in which they processed a request."""
     hours: float
-    gpu_hours: float
-    cost: float | None
+    gpu_hours: Rounded
+    cost: Rounded | None
     """Cost in the currency of ``--cost``."""
     bound_results: tuple[BoundResult, ...]
     first_token_p50: float | None = None
@@ -118,7 +140,32 @@ class SimulationMeasurements:
         return max((result.used for result in self.bound_results), default=0.0)
 
     @property
-    def cost_per_million(self) -> float | None:
+    def slo(self) -> SloResult:
+        """The result for JSON."""
+        return SloResult(self.holds, self.bound_results)
+
+    @property
+    def latency_seconds(self) -> dict[str, Rounded]:
+        """The mean and the percentiles of the response time."""
+        return {"mean": self.mean, "p50": self.p50, "p95": self.p95, "p99": self.p99}
+
+    @property
+    def wait_seconds(self) -> dict[str, Rounded]:
+        """The percentiles of the wait time."""
+        return {"p95": self.wait_p95, "p99": self.wait_p99}
+
+    @property
+    def first_token_seconds(self) -> dict[str, Rounded | None] | None:
+        """The percentiles of the time to first token; None without tokens."""
+        return _join_percentiles(self.first_token_p50, self.first_token_p95)
+
+    @property
+    def inter_token_seconds(self) -> dict[str, Rounded | None] | None:
+        """The percentiles of the time between tokens; None without tokens."""
+        return _join_percentiles(self.inter_token_p50, self.inter_token_p95)
+
+    @property
+    def cost_per_million(self) -> Rounded | None:
         """Cost of one million output tokens; None without tokens or without a price."""
         return None if self.cost is None or not self.output_tokens else self.cost / self.output_tokens * 1e6
 
@@ -128,6 +175,10 @@ class SimulationMeasurements:
         shares = [result.value for result in self.bound_results if result.bound.is_percentile]
         others = [min(1.0, 1 / result.used) if result.used > 0 else 1.0 for result in self.bound_results]
         return min(shares or others, default=1.0)
+
+
+def _join_percentiles(p50: float | None, p95: float | None) -> dict[str, float | None] | None:
+    return None if p50 is None and p95 is None else {"p50": p50, "p95": p95}
 
 
 def parse_bounds(text: str) -> tuple[SloBound, ...]:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
+from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.report import ReportContent, ReportList, ReportTable
 from ebbtide.core.units import format_duration, format_money, format_percent
 from ebbtide.simulator.advice import format_attainment, format_changes
-from ebbtide.simulator.report import measurements_to_json
 from ebbtide.simulator.request import PreparedCase, open_search, search_settings
 from ebbtide.simulator.tune import diff_values
 
@@ -102,7 +102,7 @@ def starts_to_json(candidates: list[StartCandidate], workload: str) -> dict[str,
                 "changes": None
                 if candidate.tuned.chosen is None
                 else diff_values(candidate.tuned.chosen.values, candidate.tuned.current.values),
-                "measured": None if candidate.measured is None else measurements_to_json(candidate.measured),
+                "measured": serialize_body(candidate.measured),
             }
             for candidate in candidates
         ],
