@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from ebbtide.core.report import (
 EVIL = "</script><script>alert(1)</script>\x1b[31m"
 
 
-def make_chart(values: list[float | None], **changes: Any) -> ReportChart:
+def make_chart(values: Sequence[float | None], **changes: Any) -> ReportChart:
     return ReportChart("Things over time", "things", [ReportCurve("seen", 0, values)], text_title="things", **changes)
 
 
