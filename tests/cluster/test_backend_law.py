@@ -402,9 +402,10 @@ def test_the_refusal_of_an_unknown_backend_lists_the_registered_ones() -> None:
 
 def test_no_other_module_branches_on_the_name_of_a_backend() -> None:
     for file in (ROOT / "platform").rglob("*.py"):
-        if file.parent.name == "gpu":
+        text = file.read_text()
+        if file.parent.name == "gpu" or not any(name in text for name in gpu.BACKENDS):
             continue
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Compare):
                 parts = [*ast.walk(node)]
                 of_backend = any(isinstance(part, ast.Attribute) and part.attr == "backend" for part in parts)

@@ -7,9 +7,10 @@ import json
 import platform
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
@@ -60,14 +61,41 @@ ALLOWED = {
 IMPURE = {"socket", "subprocess", "ssl", "http.client", "urllib.request", "tempfile", "argparse", "asyncio"}
 
 
-def loaded_by(program: str) -> set[str]:
+class Source(NamedTuple):
+    """What the tests read in a module's source, from one parse of it."""
+
+    docstring: str | None
+    #: Of each import, those inside functions too: the module after ``from``, and the names.
+    imports: list[tuple[str | None, list[str]]]
+    #: The lines of each class and function, and their maximum.
+    definitions: list[tuple[str, int, int]]
+    #: Whether an import is relative.
+    relative: bool
+
+
+@cache
+def read_source(path: Path) -> Source:
+    tree = ast.parse(path.read_text())
+    source = Source(ast.get_docstring(tree), [], [], relative=False)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            source.imports.append((None, [alias.name for alias in node.names]))
+        elif isinstance(node, ast.ImportFrom):
+            source = source._replace(relative=source.relative or node.level > 0)
+            source.imports.append((node.module, [alias.name for alias in node.names]))
+        elif isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            limit = MAX_CLASS_LINES if isinstance(node, ast.ClassDef) else MAX_FUNCTION_LINES
+            source.definitions.append((node.name, (node.end_lineno or 0) - node.lineno, limit))
+    return source
+
+
+@cache
+def loaded_by(program: str) -> frozenset[str]:
     """The modules that a program leaves loaded, less those of an empty one."""
     counted = f"{program}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"
-    module_sets = []
-    for source in (counted, counted[len(program) :]):
-        ran = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True, cwd=ROOT)
-        module_sets.append(set(json.loads(ran.stderr.splitlines()[-1])))
-    return module_sets[0] - module_sets[1]
+    ran = subprocess.run([sys.executable, "-c", counted], capture_output=True, text=True, check=True, cwd=ROOT)
+    loaded = frozenset(json.loads(ran.stderr.splitlines()[-1]))
+    return loaded - loaded_by("") if program else loaded
 
 
 def test_the_source_root_is_no_package() -> None:
@@ -148,13 +176,11 @@ def test_the_core_reads_no_clock_and_no_environment() -> None:
 
 def imported(path: Path) -> set[str]:
     """The top-level names of all imports in a file, those inside functions too."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names.update(alias.name.partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names.add((node.module or "").partition(".")[0])
-    return names
+    return {
+        name.partition(".")[0]
+        for module, names in read_source(path).imports
+        for name in ([module] if module else names)
+    }
 
 
 def test_render_needs_neither_pydantic_nor_argparse_s_friends() -> None:
@@ -212,14 +238,14 @@ def _module(path: Path) -> str:
 
 def _imported_modules(path: Path, modules: Collection[str]) -> set[str]:
     """The package's own modules that a file imports anywhere; of ``from package import module`` it is the module."""
-    imports = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            imports |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: a relative import"
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            imports |= {name if name in modules else str(node.module) for name in inner}
+    assert not read_source(path).relative, f"{path}: a relative import"
+    imports: set[str] = set()
+    for module, names in read_source(path).imports:
+        if module is None:
+            imports.update(names)
+        else:
+            inner = {f"{module}.{name}" for name in names}
+            imports |= {name if name in modules else module for name in inner}
     return imports.intersection(modules) - {_module(path)}
 
 
@@ -236,8 +262,12 @@ def test_the_sandbox_is_imported_by_a_benchmark_and_the_picture_alone() -> None:
 
 def _functions_that_import(path: Path, package: str) -> set[str]:
     """The top-level functions and classes of a file that import of a package; empty text for the file's own imports."""
-    functions = set()
-    for part in ast.parse(path.read_text()).body:
+    functions: set[str] = set()
+    text = path.read_text()
+    # Most files need no parser.
+    if package.rpartition(".")[2] not in text:
+        return functions
+    for part in ast.parse(text).body:
         imports = [node for node in ast.walk(part) if isinstance(node, ast.Import | ast.ImportFrom)]
         names = [
             name for node in imports for name in (getattr(node, "module", None), *(row.name for row in node.names))
@@ -258,7 +288,7 @@ def test_serve_on_a_real_cluster_loads_no_sandbox() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
 def test_every_module_says_what_it_is_for(path: Path) -> None:
-    text = ast.get_docstring(ast.parse(path.read_text()))
+    text = read_source(path).docstring
 
     assert text, "no docstring"
     assert text.splitlines()[0].endswith((".", "!", "?", "``", ":")), text.splitlines()[0]
@@ -299,14 +329,9 @@ def test_every_folder_of_the_package_is_a_tier_with_a_short_readme() -> None:
 def test_no_file_class_or_function_is_too_long() -> None:
     long = []
     for path in sorted({*MODULES} - {GENERATED}):
-        text = path.read_text()
-        if len(text.splitlines()) > MAX_LINES:
+        if len(path.read_text().splitlines()) > MAX_LINES:
             long.append(str(path))
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                limit = MAX_CLASS_LINES if isinstance(node, ast.ClassDef) else MAX_FUNCTION_LINES
-                if (node.end_lineno or 0) - node.lineno >= limit:
-                    long.append(f"{path}: {node.name}")
+        long += [f"{path}: {name}" for name, lines, limit in read_source(path).definitions if lines >= limit]
 
     assert GENERATED in MODULES
     assert long == []

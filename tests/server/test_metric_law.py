@@ -291,11 +291,12 @@ def test_explain_names_the_metric_as_the_cause(row: metrics.Metric) -> None:
 
 def test_no_other_module_branches_on_the_name_of_a_metric() -> None:
     """``custom`` is a value in the spec; the simulator and the autoscalers use signals and Knative's metric names."""
-    metric_names = {name for row in metrics.ROWS.values() for name in (row.name, row.knative)} - {"custom", None}
+    metric_names = {name for row in metrics.ROWS.values() for name in (row.name, row.knative) if name} - {"custom"}
     for file in (ROOT / "platform").rglob("*.py"):
-        if file.parent.name in {"simulator", "autoscaler", "sandbox"}:
+        text = file.read_text()
+        if file.parent.name in {"simulator", "autoscaler", "sandbox"} or not any(name in text for name in metric_names):
             continue
-        for node in ast.walk(ast.parse(file.read_text())):
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Compare):
                 parts = [*ast.walk(node)]
                 of_metric = any(

@@ -180,7 +180,11 @@ def test_a_protected_file_is_not_replaced(spec: Path, monkeypatch: pytest.Monkey
 def test_no_other_function_writes_a_file() -> None:
     writers = set()
     for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        text = path.read_text()
+        # Most modules need no parser.
+        if not any(name in text for name in ("write_text", "write_bytes", "open")):
+            continue
+        for node in ast.walk(ast.parse(text)):
             if not isinstance(node, ast.Call):
                 continue
             name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
