@@ -57,8 +57,16 @@ def cluster() -> Simulated:
     return simulated
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
+    """A server for the tests that change nothing on its cluster: each server starts its own workers."""
+    simulated = cluster()
+    with Site(backend_of(simulated, simulated.clock)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def changeable_site() -> Iterator[Site]:
     simulated = cluster()
     with Site(backend_of(simulated, simulated.clock)) as opened:
         yield opened
@@ -288,7 +296,8 @@ def test_a_server_in_a_pod_applies_no_spec_without_a_namespace() -> None:
     assert not simulated.list(KNATIVE).items
 
 
-def test_plan_and_submit(site: Site) -> None:
+def test_plan_and_submit(changeable_site: Site) -> None:
+    site = changeable_site
     text = HELLO.replace("spec:\n", "spec:\n  project: team-a\n")
     plan = post(site, "/new/plan", {"yaml": text})
 
@@ -302,7 +311,8 @@ def test_plan_and_submit(site: Site) -> None:
     assert "Initializing" in page or "Creating" in page
 
 
-def test_a_plan_for_an_edit_shows_changes_and_new_revisions(site: Site) -> None:
+def test_a_plan_for_an_edit_shows_changes_and_new_revisions(changeable_site: Site) -> None:
+    site = changeable_site
     site.backend.writes.submit(site.backend.logins.caller_of(""), site.backend.specs.documents(HELLO))
     site.backend.clock.sleep(60)
     page = site.get("/workloads/default/hello/edit").text
