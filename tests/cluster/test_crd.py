@@ -96,19 +96,24 @@ def resources() -> Iterator[tuple[str, Object]]:
                 yield name, {**data, "metadata": {"name": "chat", **head, "namespace": "team-a"}}
 
 
-VALID = {
-    f"{folder.name}-{number}"
-    for folder in cases.RENDERED
-    for number, document in enumerate(cases.make(folder).documents)
-    if document.inference is not None
-}
+@pytest.fixture(scope="module")
+def valid() -> set[str]:
+    """Return the names of the resources whose specs are valid: a worker that only imports this file renders no case."""
+    return {
+        f"{folder.name}-{number}"
+        for folder in cases.RENDERED
+        for number, document in enumerate(cases.make(folder).documents)
+        if document.inference is not None
+    }
 
 
 @pytest.mark.parametrize(("name", "resource"), [pytest.param(*row, id=row[0]) for row in resources()])
-def test_the_api_server_changes_nothing_that_the_reader_sees(registered: Judge, name: str, resource: Object) -> None:
+def test_the_api_server_changes_nothing_that_the_reader_sees(
+    registered: Judge, valid: set[str], name: str, resource: Object
+) -> None:
     answer = registered.ask("crd", object=json.loads(json.dumps(resource)))
 
-    if name in VALID:
+    if name in valid:
         assert answer["ok"], answer
     # A version that the definition does not have is an error of another kind.
     if answer.get("ok"):
