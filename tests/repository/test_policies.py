@@ -94,16 +94,24 @@ def example(path: Path) -> Example:
 
 
 def ask(judge: Judge, folder: Path, request: Example) -> dict[str, Any]:
-    """Return the verdict of one policy with its binding and parameters."""
-    policy, binding = read(folder / "policy.yaml")
-    params = [request.params] if request.params is not None else []
-    if not params and (folder / "params.yaml").exists():
-        params = read(folder / "params.yaml")
+    """Return the verdict of one policy with its binding and the request's parameters, or else its own."""
+    params = [request.params] if request.params is not None else default_params(folder)
+    (verdict,) = ask_policies(judge, [folder], request, params)
+    return verdict
+
+
+def default_params(folder: Path) -> list[Object]:
+    return read(folder / "params.yaml") if (folder / "params.yaml").exists() else []
+
+
+def ask_policies(judge: Judge, folders: list[Path], request: Example, params: list[Object]) -> list[dict[str, Any]]:
+    """Return the verdict of each policy with its binding, which selects among the parameters by name."""
+    pairs = [read(folder / "policy.yaml") for folder in folders]
     debug = request.old is not None and "ephemeralContainers" in request.item["spec"]
     answer = judge.ask(
         "policy",
-        policies=[policy],
-        bindings=[binding],
+        policies=[policy for policy, _ in pairs],
+        bindings=[binding for _, binding in pairs],
         params=params,
         object=request.item,
         oldObject=request.old,
@@ -114,8 +122,9 @@ def ask(judge: Judge, folder: Path, request: Example) -> dict[str, Any]:
         options={"fieldManager": request.manager} if request.manager else None,
     )
     assert "error" not in answer, answer["error"]
-    (verdict,) = answer["results"]
-    return dict(verdict)
+    verdicts: list[dict[str, Any]] = answer["results"]
+    assert [verdict["policy"] for verdict in verdicts] == [policy["metadata"]["name"] for policy, _ in pairs]
+    return verdicts
 
 
 def describe_user(name: str) -> Object | None:
@@ -262,11 +271,14 @@ def class_list(*names: str) -> Object:
 
 
 def assert_passes(judge: Judge, item: Object, space: Object, classes: Object) -> None:
-    for policy in POLICIES:
-        params = classes if policy.name == "priority-class" else None
-        verdict = ask(judge, policy, Example("", item, None, space, params))
-        assert verdict["errors"] == [], policy.name
-        assert [entry["message"] for entry in verdict["denials"]] == [], policy.name
+    own = [
+        classes if policy.name == "priority-class" else params
+        for policy in POLICIES
+        for params in default_params(policy)
+    ]
+    for verdict in ask_policies(judge, POLICIES, Example("", item, None, space, None), own):
+        assert verdict["errors"] == [], verdict["policy"]
+        assert [entry["message"] for entry in verdict["denials"]] == [], verdict["policy"]
 
 
 @pytest.mark.parametrize("folder", rendered())
