@@ -31,7 +31,7 @@ GO_KSERVE := $(GO_FLAGS) GOWORK=$(CURDIR)/$(WORKSPACE_KSERVE) $(GO)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test check-tiers accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package plugin site changelog coverage compiled-simulator test-core test-rest kustomize helm crane validate-krew-manifest cluster-up cluster-status cluster-down e2e conformance fidelity ci ci-checks ci-schedulers ci-tests vet clean
+.PHONY: help audit-python audit-go setup setup-simulate setup-serve setup-test assets demo demo-ui picture test check-tiers mutants accept fuzz lint format types vale prose judge generate check-generated check-pydantic schemas check-schemas overlays vectors check-vectors bench bench-simulate soak lock package plugin site changelog coverage compiled-simulator test-core test-rest kustomize helm crane validate-krew-manifest cluster-up cluster-status cluster-down e2e conformance fidelity ci ci-checks ci-schedulers ci-tests vet clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1|/' | column -t -s '|'
@@ -117,6 +117,12 @@ test: $(or $(SETUP_$(TIER)),compiled-simulator) ## Run the tests (with upstream'
 
 check-tiers: setup-test ## Run tests of each tier in copies of the checkout without the folders of other tiers
 	$(BIN)/python tools/tiers.py
+
+GROUPS ?=
+COUNT ?= 20
+SEED ?= 0
+mutants: setup-test ## Run the nearest tests on random small changes of the product: GROUPS="floor report" COUNT=20 SEED=0
+	PYTHONPATH=tools $(BIN)/python -m mutants.run $(GROUPS) --count=$(COUNT) --seed=$(SEED) $(ARGS)
 
 accept: setup-test ## Write the output of the golden cases as their expected output; read the difference
 	$(BIN)/pytest -q tests/core/test_golden.py --accept
