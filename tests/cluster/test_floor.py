@@ -386,6 +386,14 @@ def test_invalid_annotations_are_refused(text: str) -> None:
         parse_settings(text)
 
 
+def test_the_target_of_a_resource_is_at_least_one_percent() -> None:
+    text = '{"minReplicas":0,"maxReplicas":1,"metrics":[{"name":"cpu","scope":"resource","target":%s}]}'
+    (metric,) = parse_settings(text % 1).metrics
+    assert metric.target == 1
+    with pytest.raises(FloorError):
+        parse_settings(text % 0.9)
+
+
 def test_an_unknown_zone_is_refused() -> None:
     with pytest.raises(ScheduleError, match="No/Where"):
         scheduled_minimum((Window("0 8 * * *", "0 9 * * *", "No/Where", 1),), 0.0)

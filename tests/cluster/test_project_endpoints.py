@@ -57,6 +57,20 @@ def bring(cluster: Simulated, workload: Workload) -> ApplyPlan:
     return planned
 
 
+def check_split(split: dict[str, int]) -> set[str]:
+    profile, _ = profiles.validate_profile_data(
+        {**PROFILE, "spec": {**PROFILE["spec"], "endpoint": {"gateway": "envoy-gateway"}}}
+    )
+    assert profile is not None
+    document = load_document(spec("chat", endpoint={"split": split}, autoscaling=SCALING), profile)
+    return {problem.code for problem in Batch(profile).add_document(document)[2]}
+
+
+def test_a_split_leaves_one_percent_at_least() -> None:
+    assert "END002" not in check_split({"next": 60, "other": 39})
+    assert "END002" in check_split({"next": 60, "other": 40})
+
+
 def list_models(cluster: Simulated) -> list[str]:
     kind = KINDS["gateway.envoyproxy.io/v1alpha1", "HTTPRouteFilter"]
     body = get_at(cluster.get(kind, ENDPOINT_MODELS, NAMESPACE), "spec", "directResponse", "body", "inline", default="")

@@ -13,7 +13,14 @@ import pytest
 from test_fault_law import MAXIMUM, METRICS, TICK, Candidate, JumpingClock, Server
 
 import scrapes
-from ebbtide.cluster.controller.measure import KEPT_STEPS, MetricQueries, Readings, find_range
+from ebbtide.cluster.controller.measure import (
+    KEPT_STEPS,
+    KNOWN_INTERVALS,
+    MetricQueries,
+    QueryError,
+    Readings,
+    find_range,
+)
 from ebbtide.core.autoscaler import hpa
 from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, Floor, FloorMetric, FloorSettings, Scraped
 from ebbtide.core.base import metrics
@@ -88,6 +95,15 @@ def test_an_interval_that_is_too_long_is_named_with_one_that_would_do() -> None:
     world.server.interval = 30.0
     world.run(8.0, 900)
     assert [row.reason for row in read_latency(world)] == [""]
+
+
+def test_three_scrapes_that_are_too_far_apart_are_an_interval() -> None:
+    queries = MetricQueries(PROFILE)
+    for step in range(KNOWN_INTERVALS + 1):
+        queries.note_scrapes("shop", "latency", {"p0": 120.0 * step})
+        queries.end_step({"shop"})
+    with pytest.raises(QueryError):
+        queries.note_scrapes("shop", "latency", {})
 
 
 def read_latency(world: World) -> list[Any]:
@@ -165,6 +181,17 @@ def test_a_pod_that_vanishes_keeps_its_last_value(last: float, expected: int) ->
         times = dict.fromkeys(pods(3), now)
         result = floor.decide(now, 4, 4, pods(4), [each(3, 20)], [Scraped(times)]).floor
     assert result == expected
+
+
+def test_what_a_lost_pod_carried_adds_no_replica() -> None:
+    floor, now = make_floor(), 1150.0
+    values = {**each(4, 100), "p3": hpa.Sample(1_000_000)}
+    floor._keep_last(pods(4), [values])  # noqa: SLF001 - a decision with this value would raise the floor
+    for _ in range(8):
+        now += 15
+        times = dict.fromkeys(pods(3), now)
+        result = floor.decide(now, 4, 4, pods(4), [each(3, 0)], [Scraped(times)]).floor
+    assert result == 4
 
 
 def test_a_pod_whose_last_scrape_failed_carries_its_target() -> None:

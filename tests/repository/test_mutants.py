@@ -58,4 +58,5 @@ def test_the_tables_name_what_exists() -> None:
     assert tables.EQUIVALENT.keys() <= names
     for test in (word for runs in tables.NEAREST.values() for tests in runs for word in tests.split()):
         file, _, name = test.removeprefix("--deselect=").removeprefix("tests/").partition("::")
-        assert f"def {name.partition('[')[0]}" in (ROOT / "tests" / file).read_text(), test
+        if not test.startswith("-k"):
+            assert f"def {name.partition('[')[0]}" in (ROOT / "tests" / file).read_text(), test

@@ -24,6 +24,7 @@ from ebbtide.core.translation.objects import with_values
 from ebbtide.core.translation.translate import translate
 from ebbtide.simulator import fleet as fleets
 from ebbtide.simulator.case import Case
+from ebbtide.simulator.data import PodChange
 from ebbtide.simulator.engine import simulate
 from ebbtide.simulator.fleet import FleetService, FleetSimulation, record_service, simulate_fleet
 from ebbtide.simulator.load import generate_traffic
@@ -45,6 +46,8 @@ FLEETS = int(os.environ.get("EBBTIDE_FLEETS", "6"))
 #: SLO of the services in seconds, and the step of the solver's bound, which divides it.
 SHARE, LATENCY, STEP = 0.95, 12, 4
 PROFILE = profiles.load_built_in("full")
+#: A pod with a GPU that no other pod may evict.
+KEPT = GpuDemand(("default",), 1, UNITS, 125, is_preemptible=False)
 #: Autoscalers with different classes of the engine.
 SCALERS: dict[str, dict[str, Any]] = {
     "kpa": {"metric": "concurrency", "metricThreshold": 2},
@@ -365,6 +368,43 @@ def test_a_lower_priority_is_evicted_and_starts_again() -> None:
     assert {wait.reason for wait in run.waits if wait.member == 0} == {"eviction"}
     # A preempted pod keeps its GPU while it drains.
     assert min(wait.end - wait.begin for wait in run.waits if wait.member == 0) > 0
+
+
+class Exposed(fleets.Member):
+    """A live service that the pool may change at any time, and that changes nothing itself."""
+
+    def __init__(self, index: int, demand: GpuDemand, others: dict[int, Exposed]) -> None:
+        self.index, self.demand, self.others = index, demand, others
+        self.at, self.change, self.has_ended, self.waiting = 0, None, False, {0}
+        self.live: Any = object()
+
+    def run(self, until: int) -> None:
+        assert until <= min(other.at for other in self.others.values()) + fleets.STEP
+        self.at = until
+
+    def find_next_release(self) -> int:
+        return 0
+
+
+def test_exposed_services_advance_together() -> None:
+    """None is simulated more than one step beyond another one, or beyond the next event of the fleet."""
+    fleet, training = FleetSimulation([], [PoolSize("default", 1, 1)], {}), fleets.Training(2, KEPT, 0)
+    training.changes = [PodChange(5 * SECOND // 2, (), ())]
+    services: dict[int, Exposed] = {}
+    services.update({index: Exposed(index, KEPT, services) for index in range(2)})
+    fleet.by_index.update({**services, 2: training})
+    fleet.live.update(services)
+    fleet.note_change(training)
+
+    fleet.advance()
+
+    assert [service.at for service in services.values()] == [5 * SECOND // 2] * 2
+
+
+def test_a_fleet_without_an_slo_has_no_lower_bound() -> None:
+    service = make_service("chat")
+    recording = record_service(replace(service, case=replace(service.case, bounds=())))
+    assert make_planner([recording]).bound == 0
 
 
 def test_training_gives_way_after_its_grace_period() -> None:

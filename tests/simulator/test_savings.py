@@ -54,3 +54,32 @@ def test_a_change_holds_with_every_seed() -> None:
 
     assert replayer._find_enough(candidates) == {"minReplicas": 2}  # noqa: SLF001 - as above
     assert replayer.proposals == [{"minReplicas": 2}]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (savings.HIDDEN_HOURS / 2, "0"),
+        (-savings.HIDDEN_HOURS / 2, "0"),
+        (12.0, "12"),
+        (12.345, "12.3"),
+        (1234.5, "1,234"),
+    ],
+)
+def test_a_count_has_three_digits(value: float, text: str) -> None:
+    assert savings.format_count(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text"),
+    [
+        (2, 2, 2, "2"),
+        (-2, -2, -2, "2"),
+        (2, 1, 3, "2 (1 to 3)"),
+        (-2, -3, -1, "2 (1 to 3)"),
+        (-2, -3, 1, "2 (-1 to 3)"),
+    ],
+)
+def test_a_range_has_the_sign_of_its_value(value: float, low: float, high: float, text: str) -> None:
+    assert savings.format_range(savings.SimulatedRange(value, low, high)) == text

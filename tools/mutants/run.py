@@ -73,7 +73,7 @@ def run_tests(root: Path, module: str, limit: float) -> tuple[str, str]:
     for tests in find_nearest(module):
         words = [word if word.startswith("-") else f"tests/{word}" for word in tests.split()]
         command = [sys.executable, "-m", "pytest", *OPTIONS, *words]
-        # In a session of its own: a mutant that hangs ends with the processes that it started.
+        # In a separate session: a mutant that hangs ends with the processes that it started.
         options: dict[str, Any] = {"cwd": root, "env": environment, "text": True, "start_new_session": True}
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as process:
             try:
