@@ -29,7 +29,7 @@ from ebbtide.core.profile.built_in import FULL
 from ebbtide.core.readers import shapes
 from ebbtide.core.readers.loaded import canonical_json
 from ebbtide.core.translation import gpu, objects, patches, pods, project
-from ebbtide.core.translation.container import split_command
+from ebbtide.core.translation.placed_fields import split_command
 from ebbtide.core.translation.translate import make_patches, make_plan, translate
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ebbtide.core.documents.texts import load_text
 from ebbtide.core.readers import rest
 from ebbtide.core.readers.fields import models_in
 from ebbtide.core.spec.inference import Inference
-from ebbtide.core.translation.container import split_command
+from ebbtide.core.translation.placed_fields import split_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,7 +75,7 @@ def read_meaning(native: dict[str, Any], lost: list[Problem]) -> tuple[dict[str,
 
 def list_words(text: str | list[str] | None) -> list[str]:
     try:
-        return split_command(text) or []
+        return split_command(text or [])
     except ValueError:
         # An open quote, which check rejects.
         return [str(text)]
