@@ -20,7 +20,7 @@ from typing import Final, NoReturn
 import ebbtide.cli
 
 PRELOADED: Final = (
-    *(f"ebbtide.cli.{module.name}" for module in pkgutil.iter_modules(ebbtide.cli.__path__)),
+    *(module.name for module in pkgutil.walk_packages(ebbtide.cli.__path__, "ebbtide.cli.")),
     *("ebbtide.cluster.client.kubernetes", "ebbtide.cluster.doctor.checks", "ebbtide.cluster.read.why"),
     *("ebbtide.cluster.write.apply", "ebbtide.cluster.write.projects", "ebbtide.cluster.slo.prometheus"),
 )

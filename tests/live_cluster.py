@@ -68,8 +68,8 @@ def simulated(**settings: Any) -> Simulated:
 def connected(cluster: Simulated, monkeypatch: pytest.MonkeyPatch) -> Simulated:
     """Make commands use this cluster and its clock."""
     # By name, because the tests of other tiers use this module without the command line.
-    monkeypatch.setattr("ebbtide.cli.connection.connect", lambda *_: cluster)
-    monkeypatch.setattr("ebbtide.cli.connection.clock", lambda: cluster.clock)
+    monkeypatch.setattr("ebbtide.cli.base.connection.connect", lambda *_: cluster)
+    monkeypatch.setattr("ebbtide.cli.base.connection.clock", lambda: cluster.clock)
     return cluster
 
 

@@ -19,8 +19,8 @@ from ebbtide.core.autoscaler import hpa
 from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings
 from ebbtide.simulator.data import StartUp, TrafficTrace
-from ebbtide.simulator.servers import parse_server
-from ebbtide.simulator.setting import Metric, Setting
+from ebbtide.simulator.engine.setting import Metric, Setting
+from ebbtide.simulator.traffic.servers import parse_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import expect
 
 import serving
-from ebbtide.cli.browser import FirstPage
+from ebbtide.cli.operate.browser import FirstPage
 from ebbtide.server.api.access import Caller
 from ebbtide.server.api.sessions import OneTimeKey
 from ebbtide.server.web.routes import make_router

@@ -21,7 +21,7 @@ import cases
 from commands import Ran
 from ebbtide import __version__
 from ebbtide.cli import COMMANDS
-from ebbtide.cli.streams import configure_output_encoding
+from ebbtide.cli.base.streams import configure_output_encoding
 from ebbtide.core import manifests
 from ebbtide.core.documents import profiles
 from ebbtide.core.documents.problem_texts import read_problem_texts

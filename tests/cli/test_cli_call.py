@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from ebbtide.cli import call, calls, connection
+from ebbtide.cli.base import calls, connection
+from ebbtide.cli.run import call
 from ebbtide.cluster.client import streams
 from ebbtide.cluster.client.protocol import NODE, POD, SERVICE
 from ebbtide.cluster.read.status import Status

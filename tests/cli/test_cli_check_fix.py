@@ -137,7 +137,7 @@ def test_a_file_that_cannot_be_written_keeps_its_problems(
     def refuse(*_: Any) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("ebbtide.cli.fix_files.replace_file", refuse)
+    monkeypatch.setattr("ebbtide.cli.author.fix_files.replace_file", refuse)
     assert main(["check", "--fix", str(file)]) == 1
     assert f"{file} is unchanged: permission denied" in capsys.readouterr().err
     assert file.read_text() == SPEC

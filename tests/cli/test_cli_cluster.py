@@ -14,7 +14,8 @@ import pytest
 import yaml
 
 from answering import Answer, answering, fine
-from ebbtide.cli import calls, connection, describe
+from ebbtide.cli.base import calls, connection
+from ebbtide.cli.operate import describe
 from ebbtide.cluster.client import pod
 from ebbtide.cluster.client.protocol import (
     DEPLOYMENT,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from ebbtide.cli import quickstart
+from ebbtide.cli.run import quickstart
 from ebbtide.core import manifests
 
 if TYPE_CHECKING:

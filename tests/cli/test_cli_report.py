@@ -23,7 +23,7 @@ from ebbtide.cluster.slo.cost_report import (
 from ebbtide.cluster.slo.replay import write_traffic_log
 from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, StartTimes
 from ebbtide.core.documents import profiles
-from ebbtide.simulator.savings import SEEDS, ServiceReplay, SettingChange, SettingUse, SimulatedRange
+from ebbtide.simulator.fleet.savings import SEEDS, ServiceReplay, SettingChange, SettingUse, SimulatedRange
 from live_cluster import PROFILE, connected, simulated, spec, workload
 from recorded import HOUR, RecordedSource
 
@@ -292,8 +292,8 @@ def test_write_replaces_no_file(
     cluster = connected(simulated(), monkeypatch)
     for item in workload(spec("chat", autoscaling=SCALING, slo=SLO, compute={"cpuCoreRequest": 2})).objects:
         cluster.apply(item)
-    monkeypatch.setattr("ebbtide.cli.connection.connect_source", lambda *_: RecordedSource())
-    monkeypatch.setattr("ebbtide.cli.connection.observe_profile", lambda _: (PRICED, {}))
+    monkeypatch.setattr("ebbtide.cli.base.connection.connect_source", lambda *_: RecordedSource())
+    monkeypatch.setattr("ebbtide.cli.base.connection.observe_profile", lambda _: (PRICED, {}))
     words = ["report", "-A", "--days", "1", "--write", str(tmp_path)]
 
     assert main(words) == 0

@@ -23,8 +23,10 @@ import pytest
 import trustme
 import yaml
 
-from ebbtide.cli import connection, make_parser, serve
-from ebbtide.cli.browser import FirstPage
+from ebbtide.cli import make_parser
+from ebbtide.cli.base import connection
+from ebbtide.cli.operate import serve
+from ebbtide.cli.operate.browser import FirstPage
 from ebbtide.cluster.client import pod
 from ebbtide.cluster.client.kubernetes import KubernetesCluster
 from ebbtide.cluster.client.protocol import UnreachableError
@@ -396,7 +398,7 @@ def test_open_starts_the_browser_when_the_server_listens(
 
 def test_the_first_page_is_removed_after_a_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("webbrowser.open", lambda _: True)
-    monkeypatch.setattr("ebbtide.cli.browser.READ_SECONDS", 0.01)
+    monkeypatch.setattr("ebbtide.cli.operate.browser.READ_SECONDS", 0.01)
     # A directory that does not exist is not used.
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "missing"))
     page = FirstPage("http://127.0.0.1:1/")
@@ -415,7 +417,7 @@ def test_open_ends_if_the_first_page_cannot_be_written(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("tempfile.mkdtemp", fail)
-    monkeypatch.setattr("ebbtide.cli.browser.exit_on_signals", lambda: None)
+    monkeypatch.setattr("ebbtide.cli.operate.browser.exit_on_signals", lambda: None)
     with pytest.raises(SystemExit) as ended:
         serve._open_browser("http://127.0.0.1:1/?key=a", ("127.0.0.1", 1))  # noqa: SLF001 - the function under test
     assert ended.value.code == 2

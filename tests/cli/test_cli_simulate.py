@@ -230,7 +230,7 @@ def test_a_missing_extra_is_reported_with_its_installation(
     run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     find = importlib.util.find_spec
-    monkeypatch.setattr("ebbtide.cli.simulate.find_spec", lambda name: None if name == "numpy" else find(name))
+    monkeypatch.setattr("ebbtide.cli.predict.simulate.find_spec", lambda name: None if name == "numpy" else find(name))
     code, _, err = simulate(run, spec)
 
     assert code == 2
@@ -420,7 +420,7 @@ def test_a_full_disk_is_reported_with_the_settings(run: Any, spec: Path, monkeyp
 
 
 def test_an_interrupt_prints_the_results_so_far(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ebbtide.simulator.case import Case  # noqa: PLC0415 - requires numpy
+    from ebbtide.simulator.engine.case import Case  # noqa: PLC0415 - requires numpy
 
     evaluate, calls = Case.evaluate, []
 

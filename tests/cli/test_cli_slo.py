@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from answering import END, Answer, answering, recorded
-from ebbtide.cli import connection
+from ebbtide.cli.base import connection
 from ebbtide.core import manifests
 from live_cluster import PROFILE, simulated, spec, text
 

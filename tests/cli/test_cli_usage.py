@@ -12,8 +12,10 @@ import pytest
 import yaml
 from test_layers import loaded_by
 
-from ebbtide.cli import COMMANDS, GROUPS, load_command, streams, tune
-from ebbtide.simulator import load
+from ebbtide.cli import COMMANDS, GROUPS, load_command
+from ebbtide.cli.base import streams
+from ebbtide.cli.predict import tune
+from ebbtide.simulator.traffic import load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +81,7 @@ def test_a_typo_gets_a_suggestion(run: Callable[..., Ran], words: tuple[str, ...
 def test_the_help_loads_no_parser_and_no_cluster() -> None:
     loaded = loaded_by("from ebbtide.cli import main\nmain([])")
 
-    assert "ebbtide.cli.usage" in loaded
+    assert "ebbtide.cli.base.usage" in loaded
     assert not {
         name for name in loaded if name.startswith(("ebbtide.cluster", "ebbtide.core.spec", "kubernetes", "argparse"))
     }

@@ -11,14 +11,16 @@ import pytest
 pytest.importorskip("numpy")
 pytest.importorskip("fastapi")
 
-from ebbtide.cli import call, connection, slo, start
-from ebbtide.cli.options import Option
+from ebbtide.cli.base import connection
+from ebbtide.cli.base.options import Option
+from ebbtide.cli.operate import slo, start
+from ebbtide.cli.run import call
 from ebbtide.server.api import own
 from ebbtide.server.api.errors import RequestError
-from ebbtide.simulator import load, servers, words
 from ebbtide.simulator.data import SimulationRequestError
-from ebbtide.simulator.servers import FixedServer
-from ebbtide.simulator.slo import parse_bounds
+from ebbtide.simulator.engine.slo import parse_bounds
+from ebbtide.simulator.traffic import load, servers, words
+from ebbtide.simulator.traffic.servers import FixedServer
 
 
 def find_parser(options: Iterable[Option], name: str) -> Callable[[str], float]:

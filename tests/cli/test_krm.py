@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import strategies
-from ebbtide.cli.krm import transform_list
+from ebbtide.cli.author.krm import transform_list
 from ebbtide.core import manifests
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.documents.check import Batch

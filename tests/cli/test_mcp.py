@@ -17,8 +17,8 @@ pytest.importorskip("mcp", reason="the extra mcp is not installed")
 from mcp import Client, StdioServerParameters
 
 from ebbtide.cli import load_command
-from ebbtide.cli.mcp import CODE, NAME, SPEC, TOOLS, TRAFFIC, list_words, make_server
-from ebbtide.simulator.load import SHAPES
+from ebbtide.cli.operate.mcp import CODE, NAME, SPEC, TOOLS, TRAFFIC, list_words, make_server
+from ebbtide.simulator.traffic.load import SHAPES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

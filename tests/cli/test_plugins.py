@@ -219,7 +219,7 @@ def test_a_broken_package_is_named_in_one_line(install: Callable[..., Path], spe
             r"ModuleNotFoundError: No module named 'nothing_of_this_name'; .* pip uninstall ebbtide-toy\n",
             ran.stderr,
         )
-    krm = execute(["-m", "ebbtide.cli.krm"], broken)
+    krm = execute(["-m", "ebbtide.cli.author.krm"], broken)
     assert krm.returncode == 0
 
 
@@ -307,7 +307,7 @@ def test_a_command_of_a_package_cannot_replace_one_of_ebbtide(register: Callable
     for name in ("render", "submit", "greet", "greet"):
         register(MODULE, plugins.COMMANDS, "ebbtide_toy", name)
 
-    for name, module in (("render", "ebbtide.cli.render"), ("submit", "ebbtide.runai.submit")):
+    for name, module in (("render", "ebbtide.cli.author.render"), ("submit", "ebbtide.runai.submit")):
         command = load_command(name)
         assert command is not None
         assert command.__name__ == module

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ebbtide.cli import main
-from ebbtide.cli.review_formats import make_sarif, write_github
+from ebbtide.cli.author.review_formats import make_sarif, write_github
 from ebbtide.core.base.problems import WARNING, Problem
 
 ROOT: Final = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.cli import calls
+from ebbtide.cli.base import calls
 from ebbtide.cluster.client.protocol import DEPLOYMENT, KNATIVE, POD, REVISION, Kind
 from ebbtide.cluster.read.pods import has_ended, is_ready
 from ebbtide.cluster.read.records import is_in_rollout

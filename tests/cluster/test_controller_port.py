@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ebbtide.cli.connection import SystemClock
+from ebbtide.cli.base.connection import SystemClock
 from ebbtide.cluster.controller import probes
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import evidence
-from ebbtide.cli.connection import SystemClock
+from ebbtide.cli.base.connection import SystemClock
 from ebbtide.cluster.client.protocol import (
     KNATIVE,
     LEASE,

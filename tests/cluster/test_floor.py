@@ -42,9 +42,9 @@ from ebbtide.core.base.cron import CronError, Window, parse_cron
 from ebbtide.core.profile.models import ProfileSpec, Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.simulator.data import StartUp, TrafficTrace
-from ebbtide.simulator.engine import simulate
-from ebbtide.simulator.servers import parse_server
-from ebbtide.simulator.setting import Setting, read_spec_setting
+from ebbtide.simulator.engine.engine import simulate
+from ebbtide.simulator.engine.setting import Setting, read_spec_setting
+from ebbtide.simulator.traffic.servers import parse_server
 
 LONG = os.environ.get("EBBTIDE_FUZZ") == "long"
 #: The queries of members in these tests are names.

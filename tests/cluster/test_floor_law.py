@@ -35,11 +35,11 @@ from ebbtide.core.profile.models import ProfileSpec, Projects
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import PodLife
-from ebbtide.simulator import setting as of_setting
 from ebbtide.simulator.data import StartUp, TrafficTrace
-from ebbtide.simulator.engine import FloorSimulation, describe_pod
-from ebbtide.simulator.inputs import prepare_inputs
-from ebbtide.simulator.servers import parse_server
+from ebbtide.simulator.engine import setting as of_setting
+from ebbtide.simulator.engine.engine import FloorSimulation, describe_pod
+from ebbtide.simulator.engine.inputs import prepare_inputs
+from ebbtide.simulator.traffic.servers import parse_server
 from live_cluster import PROFILE, spec
 
 if TYPE_CHECKING:

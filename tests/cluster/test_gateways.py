@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.cli import calls
+from ebbtide.cli.base import calls
 from ebbtide.cluster.client.protocol import GATEWAY, HTTP_ROUTE, INGRESS
 from ebbtide.cluster.read.gateways import explain_unrouted, find_route_gateway, forward_command
 from ebbtide.cluster.read.scaling_state import Replicas

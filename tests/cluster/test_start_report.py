@@ -15,7 +15,7 @@ import situations
 from answering import START, answering, fine, profile
 from ebbtide.cluster.read.start_report import StartReport, collect_starts, make_start_report
 from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, SourceError, StartTimes
-from ebbtide.simulator.words import parse_start_up
+from ebbtide.simulator.traffic.words import parse_start_up
 from live_cluster import profile as live_profile
 from live_cluster import spec, workload
 

@@ -363,7 +363,7 @@ def test_security_lists_the_connections_of_every_command() -> None:
     rows = re.findall(r"^\| (`.*`) \| (.*) \| .* \|$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)
     connected = {word: where for words, where in rows for word in re.findall(r"`([\w-]+)[^`]*`", words)}
     alone = {
-        module.removeprefix("ebbtide.cli.")
+        module.rpartition(".")[2]
         for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
         if contract["name"] == "Commands that need no cluster load nothing of one"
         for module in contract["source_modules"]

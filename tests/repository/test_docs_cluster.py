@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from ebbtide.cli import calls, connection, main
+from ebbtide.cli import main
+from ebbtide.cli.base import calls, connection
 from ebbtide.cluster.client.protocol import CONFIG_MAP, NODE
 from ebbtide.cluster.slo.source import Ref
 from ebbtide.core import manifests

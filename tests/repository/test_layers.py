@@ -142,8 +142,9 @@ def test_the_command_line_parses_without_the_translation() -> None:
         "ebbtide.core.base.plugins",
         "ebbtide.core.base.prose",
         "ebbtide.cli",
-        "ebbtide.cli.options",
-        "ebbtide.cli.streams",
+        "ebbtide.cli.base",
+        "ebbtide.cli.base.options",
+        "ebbtide.cli.base.streams",
         "ebbtide.core.profile",
         "ebbtide.core.profile.built_in",
     }
@@ -214,7 +215,7 @@ def test_the_options_of_all_commands_load_nothing_of_a_cluster() -> None:
     """Completion and help must not wait for a client."""
     loaded = loaded_by("from ebbtide.cli import make_parser\nmake_parser()")
 
-    assert "ebbtide.cli.apply" in loaded
+    assert "ebbtide.cli.run.apply" in loaded
     assert not {
         name for name in loaded if name.startswith(("ebbtide.cluster", "ebbtide.sandbox", "kubernetes", "urllib3"))
     }
@@ -225,7 +226,7 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     paths = {_module(path): path for path in MODULES}
     graph = {name: _imported_modules(path, paths.keys()) for name, path in paths.items()}
 
-    assert len(graph["ebbtide.cli.serve"]) > 5
+    assert len(graph["ebbtide.cli.operate.serve"]) > 5
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

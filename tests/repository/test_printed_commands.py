@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import pytest
 from test_docs import BLOCKS, ROOT
 
-from ebbtide.cli import COMMANDS, calls, connection, list_flags, main
+from ebbtide.cli import COMMANDS, list_flags, main
+from ebbtide.cli.base import calls, connection
 from ebbtide.core import manifests
 from ebbtide.sandbox import demo, gateway, services
 

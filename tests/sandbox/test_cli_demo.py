@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("numpy")
 
-from ebbtide.cli import connection
+from ebbtide.cli.base import connection
 from ebbtide.sandbox import demo, services
 from ebbtide.sandbox.clocks import ManualClock
 

@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("numpy")
 
-from ebbtide.cli import connection, files
+from ebbtide.cli.base import connection, files
 from ebbtide.cluster.client.protocol import (
     KNATIVE,
     POD,

@@ -45,9 +45,9 @@ from ebbtide.sandbox.replicas import SimulatedBehavior  # noqa: E402
 from ebbtide.sandbox.services import SERVICES, demo_world  # noqa: E402
 from ebbtide.sandbox.traffic import parse_traffic_shape  # noqa: E402
 from ebbtide.sandbox.world import World  # noqa: E402
-from ebbtide.simulator import engine, state  # noqa: E402
 from ebbtide.simulator.data import StartUp  # noqa: E402
-from ebbtide.simulator.servers import parse_server  # noqa: E402
+from ebbtide.simulator.engine import engine, state  # noqa: E402
+from ebbtide.simulator.traffic.servers import parse_server  # noqa: E402
 from live_cluster import PROFILE, spec, workload  # noqa: E402
 
 if TYPE_CHECKING:

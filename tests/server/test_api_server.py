@@ -34,7 +34,7 @@ from ebbtide.server.api.app import make_app
 from ebbtide.server.api.gate import LOCAL, ServerSettings
 from ebbtide.server.api.offline import InputError
 from ebbtide.server.api.workers import LimitExceededError, Workers
-from ebbtide.simulator.request import SimulationRequest
+from ebbtide.simulator.search.request import SimulationRequest
 from live_cluster import SCALING
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from ebbtide.server.api.simulation import (
     run_search,
     run_simulation,
 )
-from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
+from ebbtide.simulator.search.request import SimulationRequest, SimulationRequestError
 
 SPEC = """apiVersion: ebbtide.dev/v1alpha1
 kind: Inference

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from ebbtide.sandbox.clocks import RealClock
-from ebbtide.server.web.specs import load_examples
+from ebbtide.server.web.parts.specs import load_examples
 from website import CHROMIUM, PHONE, SIZES, WATCH, WIDE, Site, backend_of, cluster, find_violations, open_sized_page
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from playwright.sync_api import expect
 from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
-from ebbtide.server.web.specs import load_examples
-from ebbtide.server.web.workload import TABS
+from ebbtide.server.web.pages.workload import TABS
+from ebbtide.server.web.parts.specs import load_examples
 from website import CHROMIUM, SIZES, Site, open_sized_page, resize
 
 if TYPE_CHECKING:

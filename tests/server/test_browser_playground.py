@@ -11,7 +11,7 @@ pytest.importorskip("numpy")
 from playwright.sync_api import expect
 from test_playground import BASE, shop
 
-from ebbtide.server.web import playground
+from ebbtide.server.web.parts import playground
 from website import CHROMIUM, SIZES, Site, backend_of, find_violations, open_sized_page
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from ebbtide.core.report import render_page
-from ebbtide.simulator import engine, report, slo
 from ebbtide.simulator.data import StartUp, TrafficTrace
-from ebbtide.simulator.servers import parse_server
-from ebbtide.simulator.setting import Setting
+from ebbtide.simulator.engine import engine, report, slo
+from ebbtide.simulator.engine.setting import Setting
+from ebbtide.simulator.traffic.servers import parse_server
 from website import CHROMIUM, PHONE, WIDE
 
 if TYPE_CHECKING:

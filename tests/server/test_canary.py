@@ -25,7 +25,7 @@ from ebbtide.sandbox.services import demo_profile  # noqa: E402
 from ebbtide.sandbox.store import make_bare  # noqa: E402
 from ebbtide.sandbox.world import World  # noqa: E402
 from ebbtide.server.api.answers import NodeRow, ShareRow  # noqa: E402 - after the skip
-from ebbtide.server.web import cluster as of_cluster  # noqa: E402
+from ebbtide.server.web.pages import cluster as of_cluster  # noqa: E402
 from website import Parsed, Site, backend_of  # noqa: E402
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from ebbtide.core.translation.modes import SERVING_MODES
 from ebbtide.sandbox.backend import PermissionRule
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.server.api.access import Caller
-from ebbtide.server.web.workload import TABS
-from ebbtide.simulator.setting import NotSimulated, from_objects
+from ebbtide.server.web.pages.workload import TABS
+from ebbtide.simulator.engine.setting import NotSimulated, from_objects
 from live_cluster import PROFILE, connected, simulated, workload
 from website import Parsed, Site, backend_of
 

@@ -26,8 +26,9 @@ from ebbtide.core.translation.translate import translate
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.furnished import furnish_cluster
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.server.web import fields, words
-from ebbtide.simulator import setting, tune
+from ebbtide.server.web.parts import fields, words
+from ebbtide.simulator.engine import setting
+from ebbtide.simulator.search import tune
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from ebbtide.cli import load_command
 from ebbtide.cluster.write import revisions
 from ebbtide.core.base.operations import CHANGES, SCALE, Operation, Parameter
 from ebbtide.server.api import description, own
-from ebbtide.server.web.actions import ACTIONS
+from ebbtide.server.web.parts.actions import ACTIONS
 from website import BASE, Parsed, Site, apply_specs, backend_of, cluster
 
 if TYPE_CHECKING:

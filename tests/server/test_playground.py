@@ -30,7 +30,7 @@ from ebbtide.sandbox.clocks import RealClock  # noqa: E402
 from ebbtide.sandbox.gateway import serve_gateway  # noqa: E402
 from ebbtide.sandbox.replicas import SimulatedBehavior  # noqa: E402
 from ebbtide.sandbox.world import World  # noqa: E402
-from ebbtide.server.web import playground  # noqa: E402
+from ebbtide.server.web.parts import playground  # noqa: E402
 from ebbtide.simulator.data import StartUp  # noqa: E402
 from website import CSRF, READER, STRANGER, WRITER, Parsed, Site, backend_of  # noqa: E402
 

@@ -81,7 +81,8 @@ def test_a_long_token_uses_several_cookies_and_a_longer_one_is_refused() -> None
 def test_invalid_keys_are_reported(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="32"):
         BrowserSessions(ManualClock(), ["short"])
-    from ebbtide.cli import make_parser, serve  # noqa: PLC0415 - only needed here
+    from ebbtide.cli import make_parser  # noqa: PLC0415 - only needed here
+    from ebbtide.cli.operate import serve  # noqa: PLC0415 - only needed here
 
     file = tmp_path / "key"
     options = make_parser("serve").parse_args(["serve", "--session-key-file", str(file)])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import cases
 from ebbtide.core.documents import profiles
-from ebbtide.server.web.fields import (
+from ebbtide.server.web.parts.fields import (
     PATHS,
     find_field,
     list_completions,
@@ -19,7 +19,7 @@ from ebbtide.server.web.fields import (
     parse_number,
     place_problems,
 )
-from ebbtide.server.web.specs import (
+from ebbtide.server.web.parts.specs import (
     MAX_SPEC_CHARACTERS,
     apply_fix,
     find_fixes,
@@ -30,7 +30,7 @@ from ebbtide.server.web.specs import (
     write_live_spec,
     write_native,
 )
-from ebbtide.server.web.syntax import highlight_yaml
+from ebbtide.server.web.parts.syntax import highlight_yaml
 
 PROFILE = profiles.load_built_in("full")
 HEAD = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata:\n  name: chat\nspec:\n"

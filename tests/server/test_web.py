@@ -24,13 +24,13 @@ from ebbtide.cluster.slo.source import SHARED_SERIES, History, Ref, SourceError,
 from ebbtide.core.base import keys
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.server.api.gate import ServerSettings
-from ebbtide.server.web.assets import STATIC
-from ebbtide.server.web.charts import Chart, Curve
-from ebbtide.server.web.frame import HEADERS, POLICY
-from ebbtide.server.web.grid import URGENCY, GridView, select_rows
+from ebbtide.server.web.pages.grid import URGENCY, GridView, select_rows
+from ebbtide.server.web.pages.workload import TABS
+from ebbtide.server.web.parts.assets import STATIC
+from ebbtide.server.web.parts.charts import Chart, Curve
+from ebbtide.server.web.parts.frame import HEADERS, POLICY
+from ebbtide.server.web.parts.shared import GROUPS
 from ebbtide.server.web.routes import make_router
-from ebbtide.server.web.shared import GROUPS
-from ebbtide.server.web.workload import TABS
 from website import (
     ATTACK,
     BASE,
@@ -472,7 +472,7 @@ def test_an_internal_error_shows_no_details(
     assert answer.status_code == 500
     assert "Internal error" in answer.text
     assert "the inside" not in answer.text
-    logged = next(record for record in caplog.records if record.name == "ebbtide.server.web.frame")
+    logged = next(record for record in caplog.records if record.name == "ebbtide.server.web.parts.frame")
     assert logged.getMessage() == "GET /workloads/aGET%20nothing/b"
 
 

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 import situations
 from ebbtide.core.base.operations import SCALE
 from ebbtide.sandbox.clocks import ManualClock, RealClock
-from ebbtide.server.web.workload import TABS
+from ebbtide.server.web.pages.workload import TABS
 from website import (
     ATTACK,
     BASE,

@@ -22,8 +22,8 @@ from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import demo_profile
 from ebbtide.sandbox.simulated import Simulated
-from ebbtide.server.web.fields import list_fields
-from ebbtide.server.web.specs import load_examples, read_spec
+from ebbtide.server.web.parts.fields import list_fields
+from ebbtide.server.web.parts.specs import load_examples, read_spec
 from website import CSRF, Parsed, Site, backend_of
 
 if TYPE_CHECKING:

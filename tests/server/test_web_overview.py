@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.cluster.slo.source import SHARED_SERIES, History, Ref, SeriesPoint, SourceError
-from ebbtide.server.web import polls
-from ebbtide.server.web.polls import SharedPolls
-from ebbtide.server.web.tide import HEIGHT, STEP_WIDTH, add_series, draw_tide
+from ebbtide.server.web.parts import polls
+from ebbtide.server.web.parts.polls import SharedPolls
+from ebbtide.server.web.parts.tide import HEIGHT, STEP_WIDTH, add_series, draw_tide
 from website import BASE, FixedMetrics, Parsed, Site, apply_specs, backend_of, cluster
 
 if TYPE_CHECKING:

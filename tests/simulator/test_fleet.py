@@ -22,24 +22,24 @@ from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.translation.objects import with_values
 from ebbtide.core.translation.translate import translate
-from ebbtide.simulator import fleet as fleets
-from ebbtide.simulator.case import Case
 from ebbtide.simulator.data import PodChange
-from ebbtide.simulator.engine import simulate
-from ebbtide.simulator.fleet import FleetService, FleetSimulation, record_service, simulate_fleet
-from ebbtide.simulator.load import generate_traffic
-from ebbtide.simulator.plan_report import choose_pools
-from ebbtide.simulator.planner import Fleet, FleetPlanner, list_candidates
-from ebbtide.simulator.pool import UNITS, GpuDemand, GpuPool, Holder, PoolSize, Refusal, read_demand
-from ebbtide.simulator.servers import parse_server
-from ebbtide.simulator.slo import parse_bounds
-from ebbtide.simulator.state import FAR
-from ebbtide.simulator.words import parse_start_up
+from ebbtide.simulator.engine.case import Case
+from ebbtide.simulator.engine.engine import simulate
+from ebbtide.simulator.engine.slo import parse_bounds
+from ebbtide.simulator.engine.state import FAR
+from ebbtide.simulator.fleet import fleet as fleets
+from ebbtide.simulator.fleet.fleet import FleetService, FleetSimulation, record_service, simulate_fleet
+from ebbtide.simulator.fleet.plan_report import choose_pools
+from ebbtide.simulator.fleet.planner import Fleet, FleetPlanner, list_candidates
+from ebbtide.simulator.fleet.pool import UNITS, GpuDemand, GpuPool, Holder, PoolSize, Refusal, read_demand
+from ebbtide.simulator.traffic.load import generate_traffic
+from ebbtide.simulator.traffic.servers import parse_server
+from ebbtide.simulator.traffic.words import parse_start_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ebbtide.simulator.fleet import Recording
+    from ebbtide.simulator.fleet.fleet import Recording
 
 #: Random fleets in a short run; EBBTIDE_FLEETS=500 is the long one.
 FLEETS = int(os.environ.get("EBBTIDE_FLEETS", "6"))

@@ -9,10 +9,10 @@ import pytest
 from test_fleet import make_planner, make_random_fleet, make_service
 
 from ebbtide.core.report import ReportChart, ReportSpans
-from ebbtide.simulator.fleet import FleetRun, FleetService, record_service
-from ebbtide.simulator.planner import Fleet, FleetPlanner
-from ebbtide.simulator.pool import UNITS, GpuDemand, PoolSize
-from ebbtide.simulator.pool_charts import NAMED, SPANS, list_pool_charts
+from ebbtide.simulator.fleet.fleet import FleetRun, FleetService, record_service
+from ebbtide.simulator.fleet.planner import Fleet, FleetPlanner
+from ebbtide.simulator.fleet.pool import UNITS, GpuDemand, PoolSize
+from ebbtide.simulator.fleet.pool_charts import NAMED, SPANS, list_pool_charts
 
 #: Largest difference of a sum of means, in seconds of a GPU.
 ROUNDING = 1e-6

@@ -15,8 +15,8 @@ from ebbtide.core.documents import load_document
 from ebbtide.core.translation.objects import with_values
 from ebbtide.core.translation.translate import translate
 from ebbtide.simulator.data import PodChange
-from ebbtide.simulator.fleet import FleetSimulation, Training
-from ebbtide.simulator.pool import UNITS, GpuDemand, GpuPool, Holder, PoolSize, Refusal, read_demand
+from ebbtide.simulator.fleet.fleet import FleetSimulation, Training
+from ebbtide.simulator.fleet.pool import UNITS, GpuDemand, GpuPool, Holder, PoolSize, Refusal, read_demand
 
 if TYPE_CHECKING:
     from collections import Counter

@@ -11,7 +11,7 @@ pytest.importorskip("numpy", reason="the simulator needs it")
 
 import numpy as np
 
-from ebbtide.simulator import savings
+from ebbtide.simulator.fleet import savings
 
 
 def test_a_lost_request_is_late_without_an_slo() -> None:

@@ -19,18 +19,10 @@ from ebbtide.core.base import keys  # noqa: E402 - after the skip
 from ebbtide.core.documents.profiles import load_built_in  # noqa: E402
 from ebbtide.core.profile.models import Knative, ProfileSpec  # noqa: E402
 from ebbtide.core.spec.inference import Inference  # noqa: E402
-from ebbtide.simulator import engine  # noqa: E402
 from ebbtide.simulator.data import SimulationResult, StartUp, TrafficTrace  # noqa: E402
-from ebbtide.simulator.inputs import prepare_inputs  # noqa: E402
-from ebbtide.simulator.server_model import ServerError  # noqa: E402
-from ebbtide.simulator.servers import (  # noqa: E402
-    FixedServer,
-    LanguageModelServer,
-    LogNormalServer,
-    interpolate_table,
-    parse_server,
-)
-from ebbtide.simulator.setting import (  # noqa: E402
+from ebbtide.simulator.engine import engine  # noqa: E402
+from ebbtide.simulator.engine.inputs import prepare_inputs  # noqa: E402
+from ebbtide.simulator.engine.setting import (  # noqa: E402
     NotSimulated,
     Setting,
     from_annotations,
@@ -38,6 +30,14 @@ from ebbtide.simulator.setting import (  # noqa: E402
     get_replica_bounds,
     knative_defaults,
     read_spec_setting,
+)
+from ebbtide.simulator.traffic.server_model import ServerError  # noqa: E402
+from ebbtide.simulator.traffic.servers import (  # noqa: E402
+    FixedServer,
+    LanguageModelServer,
+    LogNormalServer,
+    interpolate_table,
+    parse_server,
 )
 
 START = StartUp(schedule=1.0, pull=0.0, load=4.0, ready=0.0)

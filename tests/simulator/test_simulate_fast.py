@@ -20,10 +20,10 @@ import simulations  # noqa: E402 - after the skip
 from ebbtide.core.autoscaler import hpa, kpa, metrics, windows  # noqa: E402
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds  # noqa: E402
 from ebbtide.core.autoscaler.targets import AutoscalerConfig, RevisionSettings  # noqa: E402
-from ebbtide.simulator import compiled, engine, state  # noqa: E402
 from ebbtide.simulator.data import SimulationResult, StartUp, TrafficTrace  # noqa: E402
-from ebbtide.simulator.servers import parse_server  # noqa: E402
-from ebbtide.simulator.setting import Metric, Setting  # noqa: E402
+from ebbtide.simulator.engine import compiled, engine, state  # noqa: E402
+from ebbtide.simulator.engine.setting import Metric, Setting  # noqa: E402
+from ebbtide.simulator.traffic.servers import parse_server  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -258,8 +258,8 @@ import numpy as np
 from ebbtide.core.autoscaler.targets import RevisionSettings
 from ebbtide.simulator import engine
 from ebbtide.simulator.data import StartUp, TrafficTrace
-from ebbtide.simulator.servers import parse_server
-from ebbtide.simulator.setting import Setting
+from ebbtide.simulator.traffic.servers import parse_server
+from ebbtide.simulator.engine.setting import Setting
 traffic = TrafficTrace("steady", np.arange(0.0, 60.0, 0.1), seconds=60.0)
 setting = Setting(revision=RevisionSettings(target=2.0))
 print(engine.simulate(setting, traffic, parse_server("fixed:1s"), StartUp(), 7, fast=True).latency.sum())

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide.simulator import load
 from ebbtide.simulator.data import SimulationRequestError
+from ebbtide.simulator.traffic import load
 
 if TYPE_CHECKING:
     from ebbtide.core.base.problems import Problem

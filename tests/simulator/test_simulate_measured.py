@@ -19,10 +19,12 @@ from ebbtide.core.autoscaler.targets import RevisionSettings  # noqa: E402
 from ebbtide.core.base.bodies import serialize_body  # noqa: E402
 from ebbtide.core.base.metrics import TokenSignal  # noqa: E402
 from ebbtide.core.spec.serving import Slo  # noqa: E402
-from ebbtide.simulator import engine, initial, state  # noqa: E402
 from ebbtide.simulator.data import StartUp, TrafficTrace  # noqa: E402
-from ebbtide.simulator.inputs import prepare_inputs  # noqa: E402
-from ebbtide.simulator.measured import (  # noqa: E402
+from ebbtide.simulator.engine import engine, initial, state  # noqa: E402
+from ebbtide.simulator.engine.inputs import prepare_inputs  # noqa: E402
+from ebbtide.simulator.engine.setting import NotSimulated, Setting  # noqa: E402
+from ebbtide.simulator.engine.slo import measure_result, parse_bounds, read_spec_bounds  # noqa: E402
+from ebbtide.simulator.traffic.measured import (  # noqa: E402
     BatchingServer,
     ErrorShares,
     HeldOutErrors,
@@ -31,10 +33,8 @@ from ebbtide.simulator.measured import (  # noqa: E402
     ServingFit,
     load_table,
 )
-from ebbtide.simulator.server_model import ServerError  # noqa: E402
-from ebbtide.simulator.servers import parse_server  # noqa: E402
-from ebbtide.simulator.setting import NotSimulated, Setting  # noqa: E402
-from ebbtide.simulator.slo import measure_result, parse_bounds, read_spec_bounds  # noqa: E402
+from ebbtide.simulator.traffic.server_model import ServerError  # noqa: E402
+from ebbtide.simulator.traffic.servers import parse_server  # noqa: E402
 
 #: Coefficients of an invented server.
 FIT = ServingFit(

@@ -11,9 +11,9 @@ import pytest
 
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.report import WIDTH, ReportChart, ReportSpans, render_text
-from ebbtide.simulator import report, slo
 from ebbtide.simulator.data import SimulationResult, Timeline, TrafficTrace
-from ebbtide.simulator.slo import SloBound
+from ebbtide.simulator.engine import report, slo
+from ebbtide.simulator.engine.slo import SloBound
 
 COUNT = 100
 

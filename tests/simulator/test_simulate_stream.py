@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("numpy")
 
 import simulations
-from ebbtide.simulator import engine
-from ebbtide.simulator.inputs import prepare_inputs
+from ebbtide.simulator.engine import engine
+from ebbtide.simulator.engine.inputs import prepare_inputs
 
 
 def test_events_are_as_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

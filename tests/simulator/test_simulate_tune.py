@@ -13,16 +13,18 @@ from ebbtide.core import documents
 from ebbtide.core.base import metrics
 from ebbtide.core.documents import profiles
 from ebbtide.core.translation.translate import translate
-from ebbtide.simulator import advice, load, servers, slo, tune
-from ebbtide.simulator.case import Case
 from ebbtide.simulator.data import StartUp
-from ebbtide.simulator.slo import BoundResult, SimulationMeasurements, SloBound
+from ebbtide.simulator.engine import slo
+from ebbtide.simulator.engine.case import Case
+from ebbtide.simulator.engine.slo import BoundResult, SimulationMeasurements, SloBound
+from ebbtide.simulator.search import advice, tune
+from ebbtide.simulator.traffic import load, servers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ebbtide.core.translation.plan import Plan
-    from ebbtide.simulator.tune import Knob, SearchResult, SettingPoint, Values
+    from ebbtide.simulator.search.tune import Knob, SearchResult, SettingPoint, Values
 
 BOUND = SloBound("latency", 1.0, 0.99)
 KNOBS = (

@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from serve import PAGE, Standin, memory, write
 
-from ebbtide.cli import connection
-from ebbtide.cli.common import read_profile
+from ebbtide.cli.base import connection
+from ebbtide.cli.base.common import read_profile
 from ebbtide.cluster.client import pod
 from ebbtide.cluster.client.protocol import POD, ClusterError, Kind, WatchBookmark, WatchChange
 from ebbtide.cluster.controller.loop import Controller

@@ -15,7 +15,7 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from ebbtide.simulator.pool import UNITS, GpuDemand, GpuPool, Holder, Nodes, PoolSize
+from ebbtide.simulator.fleet.pool import UNITS, GpuDemand, GpuPool, Holder, Nodes, PoolSize
 
 #: Requested GPUs by those that exist, and the published shares of it in percent, for pods of all sizes.
 LOAD = 1.3

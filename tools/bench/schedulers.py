@@ -28,8 +28,8 @@ from sequences import BACKENDS, Sequence, Step
 
 from ebbtide.core.translation.objects import Object
 from ebbtide.simulator.data import PodChange
-from ebbtide.simulator.fleet import FleetSimulation, Training
-from ebbtide.simulator.pool import GpuDemand, Holder, PoolSize
+from ebbtide.simulator.fleet.fleet import FleetSimulation, Training
+from ebbtide.simulator.fleet.pool import GpuDemand, Holder, PoolSize
 
 #: Time between two steps of the simulated pool, in nanoseconds.
 STEP = 60 * 10**9

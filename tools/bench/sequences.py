@@ -12,7 +12,7 @@ from hollow import CORES, GIBIBYTES, GPU, LABEL, MEMORY
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.translate import translate
-from ebbtide.simulator.pool import GpuDemand, read_demand, read_quotas
+from ebbtide.simulator.fleet.pool import GpuDemand, read_demand, read_quotas
 
 CLASSES = {"train": 50, "build-preemptible": 75, "build": 100, "inference": 125}
 BACKENDS = {"default": "devices", "kai": "kai"}

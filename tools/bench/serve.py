@@ -148,7 +148,7 @@ def serve(options: argparse.Namespace) -> None:
     """Serve the stand-in cluster; runs in the process that is measured."""
     import uvicorn  # noqa: PLC0415 - as above
 
-    from ebbtide.cli.connection import SystemClock  # noqa: PLC0415 - as above
+    from ebbtide.cli.base.connection import SystemClock  # noqa: PLC0415 - as above
     from ebbtide.cluster.watch.cache import Cache  # noqa: PLC0415 - as above
     from ebbtide.core.documents import profiles  # noqa: PLC0415 - as above
     from ebbtide.sandbox.backend import PermissionRule, SimulatedReviewer  # noqa: PLC0415 - as above

@@ -21,10 +21,10 @@ from typing import Final
 import numpy as np
 
 from ebbtide.core.autoscaler.targets import RevisionSettings
-from ebbtide.simulator import engine
 from ebbtide.simulator.data import StartUp, TrafficTrace
-from ebbtide.simulator.servers import parse_server
-from ebbtide.simulator.setting import Setting
+from ebbtide.simulator.engine import engine
+from ebbtide.simulator.engine.setting import Setting
+from ebbtide.simulator.traffic.servers import parse_server
 
 SERVERS: Final = (
     "fixed:200ms",

@@ -9,8 +9,8 @@ GROUPS: Final = {
     "evidence": ("cluster/controller/*.py", "core/autoscaler/floor.py", "core/base/metrics.py"),
     "controller": ("cluster/controller/*.py",),
     "floor": ("core/autoscaler/floor.py",),
-    "report": ("cluster/slo/report.py", "cluster/slo/cost_report.py", "simulator/savings.py"),
-    "plan": ("simulator/planner.py", "simulator/fleet.py", "simulator/pool.py"),
+    "report": ("cluster/slo/report.py", "cluster/slo/cost_report.py", "simulator/fleet/savings.py"),
+    "plan": ("simulator/fleet/planner.py", "simulator/fleet/fleet.py", "simulator/fleet/pool.py"),
     "endpoint": ("core/translation/endpoints/*.py", "cluster/write/endpoints.py", "cluster/read/gateways.py"),
 }
 _EVIDENCE: Final = (
@@ -64,12 +64,12 @@ NEAREST: Final[dict[str, tuple[str, ...]]] = {
         "simulator/test_fleet.py",
         "simulator/test_reclaim.py simulator/test_pool_charts.py cli/test_cli_plan.py",
     ),
-    "simulator/savings.py": ("simulator/test_savings.py", *_REPORT[1:]),
+    "simulator/fleet/savings.py": ("simulator/test_savings.py", *_REPORT[1:]),
 }
 #: Names of mutants that no test can notice, with the reason.
 EQUIVALENT: Final[dict[str, str]] = {
-    "simulator/savings.py format_count: 100 -> 101": "from 100 to 101, both formats show the same three digits",
-    "simulator/savings.py _Replayer._compare_delay: value < delay -> (value <= delay)": (
+    "simulator/fleet/savings.py format_count: 100 -> 101": "from 100 to 101, both formats show the same three digits",
+    "simulator/fleet/savings.py _Replayer._compare_delay: value < delay -> (value <= delay)": (
         "a delay that stays the same is not among the changes that ``_change_fields`` returns"
     ),
 }

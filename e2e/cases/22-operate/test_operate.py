@@ -147,7 +147,7 @@ def test_project(stage: Stage) -> None:
 
 def test_many_submit_one_name(stage: Stage) -> None:
     """Of two hundred concurrent submissions of one name, one succeeds; every other is rejected and changes nothing."""
-    from ebbtide.cli.connection import SystemClock  # noqa: PLC0415 - as above
+    from ebbtide.cli.base.connection import SystemClock  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - as above
     from ebbtide.cluster.client.protocol import ExistsError  # noqa: PLC0415 - as above
     from ebbtide.cluster.write import apply  # noqa: PLC0415 - the other cases know the commands alone

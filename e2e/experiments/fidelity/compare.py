@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from e2e.experiments.fidelity.record import Level, PodChange, Record, RecordError, Request, Start, What
 from ebbtide.core.documents import profiles
-from ebbtide.simulator import servers, slo
-from ebbtide.simulator.case import Case
 from ebbtide.simulator.data import SimulationResult, StartUp, Timeline, TrafficTrace
-from ebbtide.simulator.server_model import Server
-from ebbtide.simulator.setting import NotSimulated
-from ebbtide.simulator.slo import SimulationMeasurements
+from ebbtide.simulator.engine import slo
+from ebbtide.simulator.engine.case import Case
+from ebbtide.simulator.engine.setting import NotSimulated
+from ebbtide.simulator.engine.slo import SimulationMeasurements
+from ebbtide.simulator.traffic import servers
+from ebbtide.simulator.traffic.server_model import Server
 
 SEEDS: Final = 21
 """An odd number: the median is one of them."""

@@ -8,8 +8,8 @@ import numpy as np
 import yaml
 
 from e2e.paths import ROOT
-from ebbtide.simulator import load, servers
 from ebbtide.simulator.data import TrafficTrace
+from ebbtide.simulator.traffic import load, servers
 
 SPECS: Final = Path(__file__).parent / "specs"
 LIMIT: Final = 20_000

@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from ebbtide.cli import streams
+from ebbtide.cli.base import streams
 from ebbtide.core.base import plugins
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ EPILOG: Final = (
 PLUGIN: Final = "kubectl-inference"
 #: Option that selects the simulated cluster, before or after the command.
 DEMO: Final = "--demo"
-#: Groups of the help: title, commands, and examples. A command is its name, its module of this package, and one line of help.
+#: Groups of the help: title, commands, and examples. A command is its name, its module in the
+#: folder of the group, and one line of help.
 #: ``base.plugins`` has the module of an optional command.
 GROUPS: Final = (
     (
@@ -92,6 +93,10 @@ GROUPS: Final = (
     ),
 )
 COMMANDS: Final = tuple(row for _, rows, _ in GROUPS for row in rows)
+#: The module of each command of this package.
+MODULES: Final = {
+    name: f"ebbtide.cli.{title.lower()}.{module}" for title, rows, _ in GROUPS for name, module, _ in rows if module
+}
 
 
 def list_commands() -> list[tuple[str, str]]:
@@ -119,8 +124,8 @@ def load_command(name: str) -> Any:
     """
     from importlib import import_module
 
-    if module := next((module for command, module, _ in COMMANDS if command == name), ""):
-        loaded = import_module(f"ebbtide.cli.{module}")
+    if module := MODULES.get(name):
+        loaded = import_module(module)
         return getattr(loaded, "COMMANDS", {}).get(name, loaded)
     if name in plugins.OWN[plugins.COMMANDS]:
         return _load_part(plugins.require_part(plugins.COMMANDS, name, name))
@@ -149,7 +154,7 @@ def make_parser(only: str | None = None) -> argparse.ArgumentParser:
     import argparse
 
     from ebbtide import __version__
-    from ebbtide.cli.options import add_options
+    from ebbtide.cli.base.options import add_options
 
     root = argparse.ArgumentParser(prog=get_program(), description=DESCRIPTION, epilog=EPILOG)
     root.add_argument("--version", action="version", version=f"ebbtide {__version__}")
@@ -191,7 +196,7 @@ def _run_command(argv: list[str]) -> int:
     command = words[0] if words else "--help"
     try:
         if command in {"-h", "--help"}:
-            from ebbtide.cli import usage
+            from ebbtide.cli.base import usage
 
             sys.stdout.write(usage.format_help(get_program(), DESCRIPTION, GROUPS, list_commands(), EPILOG))
             return 0
@@ -200,7 +205,7 @@ def _run_command(argv: list[str]) -> int:
             if command.startswith("-"):
                 # Prints the version, or rejects a flag before the command.
                 parse_words(words)
-            from ebbtide.cli import usage
+            from ebbtide.cli.base import usage
 
             return usage.report_unknown_command(command, [name for name, _ in list_commands()])
         if is_demo:
@@ -218,7 +223,7 @@ def parse_words(words: list[str]) -> argparse.Namespace:
     parser = make_parser(words[0])
     options, unknown = parser.parse_known_args(words)
     if unknown:
-        from ebbtide.cli import usage
+        from ebbtide.cli.base import usage
 
         raise SystemExit(usage.report_unknown_arguments(options.command, unknown, list_flags(options.command)))
     return options

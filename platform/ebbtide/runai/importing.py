@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
-from ebbtide.cli import terminal
-from ebbtide.cli.common import choose_profile, print_problems
-from ebbtide.cli.files import replace_file
-from ebbtide.cli.options import Options, make_option, make_profile_option
+from ebbtide.cli.base import terminal
+from ebbtide.cli.base.common import choose_profile, print_problems
+from ebbtide.cli.base.files import replace_file
+from ebbtide.cli.base.options import Options, make_option, make_profile_option
 from ebbtide.core import manifests
 from ebbtide.core.base import quantities
 from ebbtide.core.base.paths import get_at

@@ -6,9 +6,9 @@ import sys
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cli.common import exit_code, print_problems, read_profile
-from ebbtide.cli.connection import CONNECTION, make_wait_option, profile_command
-from ebbtide.cli.options import (
+from ebbtide.cli.base.common import exit_code, print_problems, read_profile
+from ebbtide.cli.base.connection import CONNECTION, make_wait_option, profile_command
+from ebbtide.cli.base.options import (
     FORCE,
     FULL,
     LIVE_PROFILE,
@@ -26,7 +26,7 @@ from ebbtide.runai import command_lines, flags
 if TYPE_CHECKING:
     from argparse import ArgumentParser
 
-    from ebbtide.cli.connection import Cluster
+    from ebbtide.cli.base.connection import Cluster
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.translation.objects import Object
     from ebbtide.core.translation.plan import Plan
@@ -72,7 +72,7 @@ def run_words(words: list[str]) -> int:
         as_json = options.output == "json"
         sys.stdout.writelines([manifests.write_json(objects)] if as_json else manifests.write_documents(objects))
         return 0
-    from ebbtide.cli.apply import apply_workloads
+    from ebbtide.cli.run.apply import apply_workloads
     from ebbtide.cluster.write.apply import Workload
 
     @profile_command

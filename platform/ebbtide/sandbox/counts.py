@@ -27,7 +27,7 @@ from ebbtide.cluster.slo.source import (
     WorkloadMeasurements,
 )
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
-from ebbtide.simulator.engine import compute_quantile
+from ebbtide.simulator.engine.engine import compute_quantile
 
 Floats = NDArray[np.float64]
 

@@ -11,8 +11,9 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cli import connection, files, serve, terminal
-from ebbtide.cli.options import PROFILE_VARIABLE, Options
+from ebbtide.cli.base import connection, files, terminal
+from ebbtide.cli.base.options import PROFILE_VARIABLE, Options
+from ebbtide.cli.operate import serve
 from ebbtide.sandbox import shared
 
 if TYPE_CHECKING:

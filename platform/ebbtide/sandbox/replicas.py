@@ -19,12 +19,12 @@ from ebbtide.sandbox.simulated import Simulated
 from ebbtide.sandbox.state import PodLife
 from ebbtide.sandbox.store import Place
 from ebbtide.sandbox.traffic import Sender
-from ebbtide.simulator import engine
 from ebbtide.simulator.data import StartUp
-from ebbtide.simulator.inputs import SimulationInputs
-from ebbtide.simulator.server_model import Server
-from ebbtide.simulator.setting import Setting
-from ebbtide.simulator.state import Stream, draw
+from ebbtide.simulator.engine import engine
+from ebbtide.simulator.engine.inputs import SimulationInputs
+from ebbtide.simulator.engine.setting import Setting
+from ebbtide.simulator.engine.state import Stream, draw
+from ebbtide.simulator.traffic.server_model import Server
 
 #: Seconds until the pods of a deleted revision are gone.
 END_SECONDS: Final = 2.0

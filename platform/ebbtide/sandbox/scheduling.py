@@ -21,7 +21,7 @@ from ebbtide.core.base.selectors import matches_requirement
 from ebbtide.core.translation.objects import Object
 from ebbtide.sandbox.state import BoundPod, ClusterState
 from ebbtide.sandbox.store import namespace_of, place_of
-from ebbtide.simulator.pool import choose_victims
+from ebbtide.simulator.fleet.pool import choose_victims
 
 UNFIT: Final = "node(s) didn't match Pod's node affinity/selector"
 UNHELPFUL: Final = "Preemption is not helpful for scheduling"

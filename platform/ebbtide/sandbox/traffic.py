@@ -1,4 +1,4 @@
-"""Endless requests for one service: a shape of ``ebbtide.simulator.load`` repeated period by period, and bursts on demand.
+"""Endless requests for one service: a shape of ``ebbtide.simulator.traffic.load`` repeated period by period, and bursts on demand.
 
 The first period is what ``load.shape`` returns for the service's seed, with the times that ``engine.prepare`` draws, so that
 a world does what a simulation of the same traffic computes. Times are whole nanoseconds of the world.
@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebbtide.core.autoscaler.arithmetic import SECOND
-from ebbtide.simulator import load
 from ebbtide.simulator.data import SimulationRequestError, TrafficTrace
-from ebbtide.simulator.inputs import SimulationInputs
-from ebbtide.simulator.server_model import Server
+from ebbtide.simulator.engine.inputs import SimulationInputs
+from ebbtide.simulator.traffic import load
+from ebbtide.simulator.traffic.server_model import Server
 
 #: Traffic without requests.
 SILENCE = TrafficTrace("none", np.zeros(0))

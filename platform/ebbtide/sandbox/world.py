@@ -1,6 +1,6 @@
 """A running simulated cluster: requests arrive, Knative's autoscalers decide, pods start and end, and metrics are counted.
 
-The engine is the simulator's (``ebbtide.simulator.engine``), one per revision. It receives requests as time passes, so that
+The engine is the simulator's (``ebbtide.simulator.engine.engine``), one per revision. It receives requests as time passes, so that
 the replicas match what ``ebbtide simulate`` computes for the same traffic. The cluster is ``ebbtide.sandbox.simulated``: it
 decides whether a pod is scheduled; if not, the engine's pod waits. Time passes in whole seconds, independently of the
 callers, so that the same calls at the same times give the same history.
@@ -43,11 +43,11 @@ from ebbtide.sandbox.state import PodLife
 from ebbtide.sandbox.store import make_bare
 from ebbtide.sandbox.traffic import SILENCE, Sender, parse_traffic_shape
 from ebbtide.simulator.data import TrafficTrace
-from ebbtide.simulator.inputs import prepare_inputs, require_token_server
-from ebbtide.simulator.load import slice_traffic
-from ebbtide.simulator.server_model import Server, ServerError
-from ebbtide.simulator.servers import LanguageModelServer, parse_server
-from ebbtide.simulator.setting import NotSimulated, Setting, from_annotations
+from ebbtide.simulator.engine.inputs import prepare_inputs, require_token_server
+from ebbtide.simulator.engine.setting import NotSimulated, Setting, from_annotations
+from ebbtide.simulator.traffic.load import slice_traffic
+from ebbtide.simulator.traffic.server_model import Server, ServerError
+from ebbtide.simulator.traffic.servers import LanguageModelServer, parse_server
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.cli import calls, connection
+from ebbtide.cli.base import calls, connection
 from ebbtide.cluster.client.protocol import KINDS, ClusterError
 from ebbtide.cluster.controller.loop import Controller
 from ebbtide.cluster.controller.process import KINDS as CONTROLLED

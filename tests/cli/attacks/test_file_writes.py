@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ebbtide.cli.files import replace_file
+from ebbtide.cli.base.files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def test_a_full_disk_leaves_the_old_file(spec: Path) -> None:
     """A limit of the file size stops the write in its middle, as a full disk does."""
     program = (
         "import resource, signal, sys\n"
-        "from ebbtide.cli.files import replace_file\n"
+        "from ebbtide.cli.base.files import replace_file\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
         "try:\n    replace_file(sys.argv[1], sys.stdin.buffer.read())\n"
@@ -94,7 +94,7 @@ def test_a_kill_at_any_step_leaves_a_complete_file(tmp_path: Path, step: str, wh
     module, _, name = step.rpartition(".")
     program = (
         "import os, pathlib, signal, sys\n"
-        "from ebbtide.cli.files import replace_file\n"
+        "from ebbtide.cli.base.files import replace_file\n"
         f"step = {step}\n"
         "def kill(*arguments):\n"
         f"    {'step(*arguments)' if when == 'after' else 'pass'}\n"
@@ -111,7 +111,7 @@ def test_a_kill_at_any_step_leaves_a_complete_file(tmp_path: Path, step: str, wh
 def kill_at_sync(file: Path) -> None:
     program = (
         "import os, signal, sys\n"
-        "from ebbtide.cli.files import replace_file\n"
+        "from ebbtide.cli.base.files import replace_file\n"
         "os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)\n"
         "replace_file(sys.argv[1], b'incomplete')\n"
     )
@@ -192,4 +192,4 @@ def test_no_other_function_writes_a_file() -> None:
             if name in {"write_text", "write_bytes"} or (name in {"open", "fdopen"} and {"w", "wb"} & set(words)):
                 writers.add(str(path.relative_to(PACKAGE)))
 
-    assert writers == {"cli/files.py"}
+    assert writers == {"cli/base/files.py"}

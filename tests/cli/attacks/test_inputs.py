@@ -60,7 +60,7 @@ def test_all_streams_closed_or_full_cause_no_traceback_and_no_success(tmp_path: 
 
 
 def test_the_kustomize_function_reports_streams_as_well() -> None:
-    krm = f"{sys.executable} -c 'from ebbtide.cli.krm import entry; entry()'"
+    krm = f"{sys.executable} -c 'from ebbtide.cli.author.krm import entry; entry()'"
 
     assert shell(f"{krm} <&-").returncode == 2
     ran = shell(f"echo '{{kind: ResourceList, items: []}}' | {krm} >/dev/full")

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ebbtide.cli import COMMANDS, common, load_command, main, terminal
-from ebbtide.cli.options import make_option
-from ebbtide.cli.streams import STYLES, guard_text
+from ebbtide.cli import COMMANDS, load_command, main
+from ebbtide.cli.base import common, terminal
+from ebbtide.cli.base.options import make_option
+from ebbtide.cli.base.streams import STYLES, guard_text
 from ebbtide.core import manifests
 from ebbtide.core.base.problems import Problem
 
@@ -148,7 +149,7 @@ def test_only_streams_of_bytes_bypass_the_guard() -> None:
     bypassing = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py") if CALLED.search(path.read_text())}
 
     assert bypassing == {
-        "cli/logs.py",
-        "cli/tune.py",
-        "cli/streams.py",
+        "cli/operate/logs.py",
+        "cli/predict/tune.py",
+        "cli/base/streams.py",
     }

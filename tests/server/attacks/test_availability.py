@@ -24,7 +24,7 @@ from ebbtide.server.api.gate import ServerSettings
 from ebbtide.server.api.protocol import ConnectionLimits, raise_file_limit
 from ebbtide.server.api.sessions import COOKIE
 from ebbtide.server.api.workers import CallerSlots, LimitExceededError, Workers
-from ebbtide.server.web import playground
+from ebbtide.server.web.parts import playground
 from ebbtide.server.web.routes import make_router
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 import test_controller_process as controlled
 
-from ebbtide.cli import connection
-from ebbtide.cli.connection import wait_until_gone
+from ebbtide.cli.base import connection
+from ebbtide.cli.base.connection import wait_until_gone
 from ebbtide.cluster.controller.lease import Lease
 from ebbtide.cluster.controller.process import Process
 from ebbtide.cluster.write import apply

@@ -22,8 +22,8 @@ from ebbtide.core.autoscaler import targets
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.profile.models import ProfileSpec
-from ebbtide.simulator import setting
-from ebbtide.simulator.setting import Setting
+from ebbtide.simulator.engine import setting
+from ebbtide.simulator.engine.setting import Setting
 
 #: The causes of a number of replicas.
 Cause = Literal["stable", "panic", "bound", "delay", "zero"]

@@ -29,7 +29,7 @@ from ebbtide.core.units import format_duration, format_percent
 
 if TYPE_CHECKING:
     from ebbtide.simulator.data import StartUp
-    from ebbtide.simulator.request import PreparedCase
+    from ebbtide.simulator.search.request import PreparedCase
 
 #: Number of starts of a report.
 STARTS: Final = 10
@@ -312,12 +312,12 @@ def _prepare_replay(
     """Return the simulation of the workload with its own settings, traffic and response times. Raises NoReplayError."""
     if source is None:
         raise NoReplayError("no Prometheus with the workload's requests is connected; set --prometheus")
-    from ebbtide.simulator.request import (  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulator.engine.setting import NotSimulated  # noqa: PLC0415 - as above
+    from ebbtide.simulator.search.request import (  # noqa: PLC0415 - it needs numpy
         SimulationRequest,
         SimulationRequestError,
         prepare_case,
     )
-    from ebbtide.simulator.setting import NotSimulated  # noqa: PLC0415 - as above
 
     ref, step = Ref(live.namespace, live.name), max(60.0, since / 1440)
     log, server, _ = read_traffic(source, ref, live.now - since, live.now, step)
@@ -354,7 +354,7 @@ def _make_start_up(starts: Sequence[PodStart], without: str = "") -> StartUp:
 
 def _keep_one_replica(prepared: PreparedCase, start_up: StartUp) -> Iterator[StartOption]:
     """Yield the choice to never scale to zero, if the workload does."""
-    from ebbtide.simulator.tune import drop_idle_fields  # noqa: PLC0415 - it needs numpy
+    from ebbtide.simulator.search.tune import drop_idle_fields  # noqa: PLC0415 - it needs numpy
 
     values = drop_idle_fields({**prepared.autoscaling, "minReplicas": 1})
     if prepared.plan.scaling.minimum == 0 and prepared.case.is_renderable(values):

@@ -34,8 +34,8 @@ from ebbtide.core.base.quantities import NANO, format_number, parse_nano
 from ebbtide.core.profile.models import Knative, ProfileSpec
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.units import format_duration
-from ebbtide.simulator import setting
-from ebbtide.simulator.setting import Setting
+from ebbtide.simulator.engine import setting
+from ebbtide.simulator.engine.setting import Setting
 
 Scaler = Literal["kpa", "hpa", "none"]
 Topic = Literal["load", "bound", "rest", "pace", "hand", "rollout", "pods", "unknown"]

@@ -12,7 +12,7 @@ from ebbtide.cluster.slo.cost_report import CostReport, CostRow, CostSum
 from ebbtide.cluster.slo.pages import format_moment
 from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.core.units import format_duration, format_money
-from ebbtide.simulator.savings import SEEDS, format_count, format_range
+from ebbtide.simulator.fleet.savings import SEEDS, format_count, format_range
 
 #: Number of changes on the overview.
 BEST_CHANGES: Final = 3
@@ -114,3 +114,10 @@ def list_cells(report: CostReport) -> Iterator[tuple[str, ...]]:
         hours = f"{format_range(replay.current.hours)} {replay.unit}"
         cost = format_money(row.cost, report.currency)
         yield (f"{row.namespace}/{row.name}", row.project, cost, hours, measured, late, slo, change, saves)
+
+
+def list_best_changes(report: CostReport | None) -> list[tuple[str, CostRow]]:
+    """Return the changes of a report that save most for the overview, each with its saving as text."""
+    rows = [] if report is None else list_changes(report)[:BEST_CHANGES]
+    currency = "" if report is None else report.currency
+    return [(format_saving(row, currency), row) for row in rows]

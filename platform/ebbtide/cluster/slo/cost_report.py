@@ -1,6 +1,6 @@
 """Costs of services and savings of changes, from the live objects and the requests that Prometheus counted.
 
-Prometheus supplies the requests and the response times; all costs are replays of them (``simulator/savings.py``). A service
+Prometheus supplies the requests and the response times; all costs are replays of them (``simulator/fleet/savings.py``). A service
 that cannot be replayed is listed with the reason and with its measured hours.
 """
 
@@ -29,10 +29,10 @@ from ebbtide.core.spec.objectives import list_token_objectives
 from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.translate import make_plan
 from ebbtide.core.units import format_duration, format_percent
-from ebbtide.simulator.fleet import WORKERS
-from ebbtide.simulator.pool import find_gpu_price
-from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
-from ebbtide.simulator.savings import HIDDEN_HOURS, ServiceReplay, SettingChange, replay_service
+from ebbtide.simulator.fleet.fleet import WORKERS
+from ebbtide.simulator.fleet.pool import find_gpu_price
+from ebbtide.simulator.fleet.savings import HIDDEN_HOURS, ServiceReplay, SettingChange, replay_service
+from ebbtide.simulator.search.request import SimulationRequest, SimulationRequestError
 
 DAY_SECONDS: Final = 86_400.0
 HOUR_SECONDS: Final = 3600.0

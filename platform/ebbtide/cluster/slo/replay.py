@@ -13,7 +13,7 @@ from ebbtide.core.base.quantities import format_number
 from ebbtide.core.documents import load_document
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.loaded import LoadedDocument
-from ebbtide.simulator.request import TrafficLog
+from ebbtide.simulator.search.request import TrafficLog
 
 DAY_SECONDS: Final = 86_400.0
 #: Days of requests of a fleet, and their resolution in seconds.

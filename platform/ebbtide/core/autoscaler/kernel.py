@@ -1,9 +1,9 @@
 """Registry of the functions that the simulator may compile with numba.
 
 A kernel function returns the same results in plain Python and compiled by numba. Its arguments are numbers, lists or arrays
-of numbers, rows of numbers with names (``ebbtide.simulator.state``), and named tuples of these; integers fit into 64 bits; it
+of numbers, rows of numbers with names (``ebbtide.simulator.engine.state``), and named tuples of these; integers fit into 64 bits; it
 calls other kernel functions by their unqualified names; it has no default arguments. This module does not need numba:
-``ebbtide.simulator.compiled`` compiles copies of the functions.
+``ebbtide.simulator.engine.compiled`` compiles copies of the functions.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from ebbtide.server.api.offline import InputError, Specs
 from ebbtide.server.api.reads import Reads
 from ebbtide.server.api.workers import LimitExceededError
 from ebbtide.simulator.data import SimulationRequestError
-from ebbtide.simulator.savings import ServiceReplay
+from ebbtide.simulator.fleet.savings import ServiceReplay
 
 #: Maximum number of workloads in one report, of reports at a time, and of workloads and callers whose last row or report is kept.
 MAX_REPORTED: Final = 100

@@ -20,7 +20,7 @@ from ebbtide.core.translation.objects import Object
 from ebbtide.server.api import simulation
 from ebbtide.server.api.answers import Rendered
 from ebbtide.server.api.workers import LimitExceededError, Workers
-from ebbtide.simulator.request import SimulationRequest, SimulationRequestError
+from ebbtide.simulator.search.request import SimulationRequest, SimulationRequestError
 
 #: Maximum number of specs in a request, and in a request to explain them.
 MAX_SPECS: Final = 500

@@ -25,7 +25,7 @@ from ebbtide.server.api.asked import Context, Limit, Offset, RequestContext, des
 from ebbtide.server.api.errors import RequestError
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.routing import Router
-from ebbtide.simulator.request import SimulationRequest
+from ebbtide.simulator.search.request import SimulationRequest
 
 router = Router(prefix="/api/ebbtide/v1", tags=["Ebbtide"])
 

@@ -11,12 +11,12 @@ from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import profiles, texts
 from ebbtide.core.report import render_page
 from ebbtide.core.units import format_duration
-from ebbtide.simulator import request as cases
-from ebbtide.simulator import words
-from ebbtide.simulator.savings import ServiceReplay, replay_service
+from ebbtide.simulator.fleet.savings import ServiceReplay, replay_service
+from ebbtide.simulator.search import request as cases
+from ebbtide.simulator.traffic import words
 
 if TYPE_CHECKING:
-    from ebbtide.simulator.report import SimulationReport
+    from ebbtide.simulator.engine.report import SimulationReport
 
 #: Maximum number of requests in a simulation, and in each one of a search or a cost report; the command line accepts more.
 REQUESTS: Final = {"simulate": 1_000_000, "tune": 200_000, "report": 1_000_000}
@@ -30,7 +30,7 @@ def run_simulation(request: cases.SimulationRequest, profile_data: dict[str, Any
     Raises:
         SimulationRequestError: the request cannot be simulated.
     """
-    from ebbtide.simulator import report
+    from ebbtide.simulator.engine import report
 
     return report.report_to_json(_compare(request, profile_data))
 
@@ -41,13 +41,13 @@ def run_report(request: cases.SimulationRequest, profile_data: dict[str, Any]) -
     Raises:
         SimulationRequestError: the request cannot be simulated.
     """
-    from ebbtide.simulator import report
+    from ebbtide.simulator.engine import report
 
     return render_page(report.make_content(_compare(request, profile_data)))
 
 
 def _compare(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> SimulationReport:
-    from ebbtide.simulator.setting import knative_defaults
+    from ebbtide.simulator.engine.setting import knative_defaults
 
     prepared = prepare_request(request, profile_data, "simulate")
     with cases.raise_refusals(prepared):
@@ -81,7 +81,7 @@ def run_search(request: cases.SimulationRequest, profile_data: dict[str, Any]) -
 
 def prepare_request(request: cases.SimulationRequest, profile_data: dict[str, Any], command: str) -> cases.PreparedCase:
     """Return the case of a request within the limits. Raises SimulationRequestError."""
-    from ebbtide.simulator.load import MANY
+    from ebbtide.simulator.traffic.load import MANY
 
     # The profile comes as a document, because compiled profile classes cannot be pickled.
     profile, problems = profiles.validate_profile_data(profile_data)

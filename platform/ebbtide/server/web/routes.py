@@ -14,24 +14,10 @@ from starlette.routing import BaseRoute, Route
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.server.api.backend import Backend
 from ebbtide.server.api.sessions import OneTimeKey
-from ebbtide.server.web import (
-    actions,
-    assets,
-    cluster,
-    costs,
-    fields,
-    grid,
-    login,
-    logs,
-    new,
-    overview,
-    playground,
-    projects,
-    simulate,
-    workload,
-)
-from ebbtide.server.web.frame import PageFrame, PageRoute, PageVisit
-from ebbtide.server.web.pulse import stream_events
+from ebbtide.server.web.pages import cluster, costs, grid, login, new, overview, projects, simulate, workload
+from ebbtide.server.web.parts import actions, assets, fields, logs, playground
+from ebbtide.server.web.parts.frame import PageFrame, PageRoute, PageVisit
+from ebbtide.server.web.parts.pulse import stream_events
 
 
 def redirect_home(visit: PageVisit) -> Response:

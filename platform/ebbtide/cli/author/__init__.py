@@ -1,0 +1,1 @@
+"""Commands that write, check, translate and explain specs."""

@@ -1,0 +1,1 @@
+"""Commands that simulate traffic and search for settings."""

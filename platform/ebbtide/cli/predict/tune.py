@@ -1,0 +1,194 @@
+"""``ebbtide tune``: find the settings that meet an SLO with the fewest replica-hours, by simulation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from ebbtide.cli.base.common import write_json
+from ebbtide.cli.base.files import replace_file
+from ebbtide.cli.base.options import (
+    MAX_INT32,
+    Options,
+    make_option,
+    make_output_option,
+    make_parser,
+    make_switch,
+)
+from ebbtide.cli.base.streams import unguard_stream
+from ebbtide.cli.base.terminal import exit_with_usage_error, write_report
+from ebbtide.cli.predict.simulate import CASE, exit_if_refused, exit_with_problems, read_case
+from ebbtide.core.base.problems import Problem
+from ebbtide.core.readers.reading import KIND
+from ebbtide.core.units import parse_positive, parse_whole
+from ebbtide.simulator.search import request
+from ebbtide.simulator.search.request import PreparedCase
+from ebbtide.simulator.traffic.words import KEEPABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ebbtide.core.readers.loaded import LoadedDocument
+    from ebbtide.simulator.search.tune import SearchResult
+
+INTERRUPTED: Final = 130
+OPTIONS: Final = (
+    *CASE,
+    make_option("--keep", metavar="FIELDS", default="", help="Fields to leave unchanged, as in minReplicas,metric"),
+    make_option(
+        "--evaluations",
+        metavar="N",
+        type=make_parser(parse_whole, 1, MAX_INT32),
+        default=200,
+        help="Approximate number of settings to simulate (default: 200)",
+    ),
+    make_option(
+        "--part",
+        metavar="SHARE",
+        type=make_parser(parse_positive, 1),
+        default=0.5,
+        help="Share of the traffic, from its start, to search on; the rest evaluates the result (default: 0.5)",
+    ),
+    make_switch("--write", help="Write the recommended settings to the spec file"),
+    make_switch(
+        "--start",
+        help="Compare what a node with room, the image and the weights on the node save: the cheapest settings with each; "
+        "needs phases in --start-up",
+    ),
+    make_output_option("text", "json"),
+)
+
+
+def run(options: Options) -> int:
+    try:
+        kept_fields = {name for name in options.keep.split(",") if name}
+        if kept_fields - set(KEEPABLE):
+            invalid = ", ".join(sorted(kept_fields - set(KEEPABLE)))
+            exit_with_usage_error(f"invalid --keep {invalid!r}: must be one of {', '.join(KEEPABLE)}", "tune")
+        if options.start and options.write:
+            exit_with_usage_error("--start compares start-ups: remove --write", "tune")
+        prepared = read_case(
+            options, keep=kept_fields, evaluations=options.evaluations, part=1.0 if options.start else options.part
+        )
+        with exit_if_refused("tune"):
+            return _compare_starts(options, prepared) if options.start else _run_search(options, prepared)
+    except KeyboardInterrupt:
+        # A search that is interrupted returns its best result so far; this is an interrupt before the search.
+        sys.stderr.write("Interrupted before the first simulation.\n")
+        return INTERRUPTED
+
+
+def _compare_starts(options: Options, prepared: PreparedCase) -> int:
+    from ebbtide.simulator.engine import report
+    from ebbtide.simulator.search import starts
+
+    count = len(starts.list_start_ups(prepared))
+    if not count:
+        form = "--start-up node=90s,pull=20s,weights=15s,load=20s"
+        exit_with_usage_error(
+            f"--start needs at least one of node, pull and weights in --start-up, as in {form}", "tune"
+        )
+    progress = Progress(options.evaluations * count)
+    try:
+        candidates = starts.compare_starts(prepared, progress.show)
+    finally:
+        progress.end()
+    if options.output == "json":
+        write_json(starts.starts_to_json(candidates, request.workload_name_of(prepared.loaded)))
+    else:
+        head = report.describe_simulation(request.make_report(prepared, {}, {}))
+        write_report(starts.make_content(candidates, head))
+    if candidates[-1].tuned.result.interrupted:
+        return INTERRUPTED
+    return 0 if any(candidate.measured is not None for candidate in candidates) else 1
+
+
+def _run_search(options: Options, prepared: PreparedCase) -> int:
+    from ebbtide.simulator.engine import report
+    from ebbtide.simulator.search import advice
+    from ebbtide.simulator.search.tune import address_changes, diff_values
+
+    space = request.open_search(prepared)
+    if options.write:
+        require_editable(prepared.loaded)
+    progress = Progress(options.evaluations)
+    try:
+        tuned = request.search_settings(prepared, space, progress.show)
+    finally:
+        progress.end()
+    if options.output == "json":
+        write_json(request.tuning_to_json(prepared, tuned))
+    else:
+        head = report.describe_simulation(request.make_report(prepared, {}, {}))
+        write_report(advice.make_content(tuned, head, prepared.notes))
+    if tuned.result.interrupted:
+        if options.write:
+            sys.stderr.write(f"Interrupted: {options.spec} is unchanged.\n")
+        return INTERRUPTED
+    if tuned.chosen is None:
+        return 1
+    if options.write:
+        changes = diff_values(tuned.chosen.values, tuned.current.values)
+        if changes:
+            write_specs([(prepared.loaded, address_changes(changes))], "recommended settings")
+        else:
+            sys.stderr.write(f"{options.spec} is unchanged.\n")
+    return 0
+
+
+class Progress:
+    """The number of evaluations on stderr, with the best cost, if stderr is a terminal."""
+
+    def __init__(self, evaluations: int) -> None:
+        self.evaluations = evaluations
+        self.done = 0
+
+    def show(self, search: SearchResult) -> None:
+        """Rewrite the line after another evaluation."""
+        self.done += 1
+        # The search may take a few more evaluations than its limit, to verify the best setting on all traffic.
+        count = f"{self.done}/{max(self.done, self.evaluations)} settings"
+        self._write(f"{count}, best {search.best.cost:.2f} replica-hours" if search.best is not None else count)
+
+    def end(self) -> None:
+        """Remove the line."""
+        self._write("")
+
+    def _write(self, text: str) -> None:
+        if sys.stderr.isatty():
+            unguard_stream(sys.stderr).write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+
+
+def require_editable(loaded: LoadedDocument) -> None:
+    """Exit unless a document is a native spec in a file, which --write can edit."""
+    if loaded.name == "stdin" or loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
+        text = "--write requires a file with kind: Inference"
+        fix = "convert the spec first: ebbtide convert --to native"
+        exit_with_problems(Problem("TUN002", (), text, fix, document=loaded.name))
+
+
+def write_specs(edits: Iterable[tuple[LoadedDocument, Mapping[tuple[str | int, ...], Any]]], title: str) -> None:
+    """Write changes into spec files: all of them or, if one file cannot be edited, none, with a problem and an exit."""
+    from ebbtide.core.manifests.edit import NotEdited, edit_text
+
+    edited = []
+    for loaded, changes in edits:
+        try:
+            edited.append((loaded, changes, edit_text(Path(loaded.name).read_bytes().decode(), changes)))
+        except (NotEdited, OSError) as error:
+            _exit_unwritten(loaded, changes, error)
+    for loaded, changes, text in edited:
+        try:
+            replace_file(loaded.name, text.encode())
+        except OSError as error:
+            _exit_unwritten(loaded, changes, error)
+        sys.stderr.write(f"Wrote the {title} to {loaded.name}.\n")
+
+
+def _exit_unwritten(loaded: LoadedDocument, changes: Mapping[tuple[str | int, ...], Any], error: Exception) -> NoReturn:
+    fix = "edit the file manually: " + ", ".join(f"{path[-1]}: {value}" for path, value in changes.items())
+    reason = (error.strerror or "unknown error").lower() if isinstance(error, OSError) else str(error)
+    message = f"cannot write the settings: {reason}"
+    exit_with_problems(Problem("TUN002", ("spec", "autoscaling"), message, fix, document=loaded.name))

@@ -1,0 +1,1 @@
+"""Commands that deploy workloads, call them, and manage their projects and keys."""

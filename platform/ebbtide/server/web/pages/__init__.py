@@ -1,0 +1,1 @@
+"""Pages: each module has the views of one page, and imports no other page."""

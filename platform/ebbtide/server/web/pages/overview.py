@@ -1,0 +1,135 @@
+"""The first page: the whole cluster's figures, what needs attention, and the tide of each workload.
+
+All histories of all workloads come from one poll, which the open pages share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from starlette.responses import Response
+
+from ebbtide.cluster.client.protocol import ForbiddenError
+from ebbtide.cluster.read.status import Status
+from ebbtide.cluster.slo.cost_pages import list_best_changes
+from ebbtide.cluster.slo.source import History, Ref, SourceError
+from ebbtide.server.api.gpus import list_nodes
+from ebbtide.server.web.parts import objectives, tide, words
+from ebbtide.server.web.parts.frame import PageVisit
+from ebbtide.server.web.parts.shared import TideRow, make_row, read_histories, sum_gpus
+from ebbtide.server.web.parts.words import Tone
+
+#: Maximum number of workloads with a tide.
+MAX_TIDES: Final = 48
+#: The sort order of tides and alerts.
+TONE_ORDER: Final = ("bad", "wait", "good", "calm")
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One workload that needs attention, and the tab that explains it."""
+
+    tone: Tone
+    status: Status
+    title: str
+    words: str
+    tab: str
+
+
+def show_overview(visit: PageVisit) -> Response:
+    """Show the overview."""
+    read = visit.backend.reads.workloads(visit.user)
+    statuses = sorted(read.value, key=lambda row: (TONE_ORDER.index(words.tone_of_phase(row.phase)), row.name))
+    shown = statuses[:MAX_TIDES]
+    trouble = ""
+    histories: Mapping[Ref, History] = {}
+    try:
+        histories = read_histories(visit, shown)
+    except SourceError as error:
+        trouble = str(error)
+    slos = objectives.judge_workloads(visit, shown)
+    report = visit.backend.costs.last(statuses)
+    rows = [make_row(row, slos, histories) for row in shown]
+    rows.sort(key=lambda row: (_rank_tone(row), row.status.name, row.status.namespace))
+    return visit.render_page(
+        "overview",
+        page="overview",
+        rows=[row for row in rows if not _is_idle(row.status)],
+        idle=[row for row in rows if _is_idle(row.status)],
+        hidden_rows=len(statuses) - len(shown),
+        alerts=list_alerts(rows),
+        changes=list_best_changes(report),
+        figures=sum_figures(visit, rows, histories),
+        trouble=trouble,
+        box=(tide.WIDTH, tide.HEIGHT),
+        age=read.age,
+    )
+
+
+def _rank_tone(row: TideRow) -> int:
+    return TONE_ORDER.index(words.tone_with_slo(row.status.phase, row.slo))
+
+
+def _is_idle(status: Status) -> bool:
+    """Return True if a workload is stopped or scaled to zero, so that nothing about it is urgent."""
+    is_empty = status.replicas.wanted == status.replicas.ready == 0
+    return is_empty and words.tone_of_phase(status.phase) in {"good", "calm"}
+
+
+def list_alerts(rows: Sequence[TideRow]) -> list[Alert]:
+    """Return what needs attention: failures first, then violated SLOs, then workloads that wait for resources."""
+    alerts = []
+    for row in rows:
+        status = row.status
+        tone = words.tone_of_phase(status.phase)
+        if tone == "bad" or status.phase == "Pending":
+            alerts.append(Alert(tone, status, status.phase, status.why, ""))
+        if row.slo.state == "violated":
+            alerts.append(Alert("bad", status, "SLO violated", row.slo.words, "/slo"))
+    alerts.sort(key=lambda alert: (TONE_ORDER.index(alert.tone), alert.title == "SLO violated", alert.status.name))
+    return alerts
+
+
+def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Ref, History]) -> dict[str, Any]:
+    """Return the figures of all visible workloads together, None if unknown, and areas over the last 30 minutes."""
+    statuses = [row.status for row in rows]
+    gpus_of = {ref: slo.gpus for ref, slo in objectives.read_objectives(visit, statuses).items() if slo.gpus}
+    rates, gpu_rows, waiting_rows = [], [], []
+    for ref, history in histories.items():
+        series = {name: [point.value for point in points] for name, points in history.series.items()}
+        if "rate" in series:
+            rates.append(series["rate"])
+        if ref in gpus_of and "ready" in series:
+            gpu_rows.append([None if ready is None else ready * gpus_of[ref] for ready in series["ready"]])
+        if "ready" in series and "wanted" in series:
+            pairs = zip(series["ready"], series["wanted"], strict=True)
+            waiting_rows.append([None if a is None or b is None else max(0.0, b - a) for a, b in pairs])
+    total_rates, total_gpus = tide.add_series(rates), tide.add_series(gpu_rows)
+    gpus_now = sum(row.replicas.ready * gpus_of.get(Ref(row.namespace, row.name), 0.0) for row in statuses)
+    price = visit.backend.gpu_hour
+    states = [row.slo.state for row in rows]
+    return {
+        "rate": next((value for value in reversed(total_rates) if value is not None), None),
+        "rate_area": tide.draw_total(total_rates),
+        "gpus": gpus_now if gpus_of else None,
+        "gpu_area": tide.draw_total(total_gpus),
+        "resources": _list_resources(visit),
+        # Replicas that are desired but not ready, and the workloads that wait for resources.
+        "waiting": sum(max(0, row.replicas.wanted - row.replicas.ready) for row in statuses),
+        "waiting_area": tide.draw_total(tide.add_series(waiting_rows)),
+        "pending": sum(row.phase == "Pending" for row in statuses),
+        "met": states.count("met"),
+        "violated": states.count("violated"),
+        "undecided": states.count("unknown"),
+        "cost": None if price is None else gpus_now * price,
+    }
+
+
+def _list_resources(visit: PageVisit) -> list[tuple[str, float, float]]:
+    """Return the GPU resources of the nodes, or nothing if the caller is not allowed to list nodes."""
+    try:
+        return sum_gpus(list_nodes(visit.backend, visit.user).value)
+    except ForbiddenError:
+        return []

@@ -1,0 +1,119 @@
+"""Input of simulations: a spec's document, a profile, traffic and a server model, with settings applied as values.
+
+Values are written into the spec's document, which is then translated. The simulated setting is therefore the one that
+would be rendered, and a setting with errors is not simulated.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ebbtide.core.documents import load_document
+from ebbtide.simulator.data import SimulationResult, SimulationUsage, StartUp, TrafficTrace
+from ebbtide.simulator.engine import engine
+from ebbtide.simulator.engine import setting as settings
+from ebbtide.simulator.engine.slo import SimulationMeasurements, SloBound, measure_result
+from ebbtide.simulator.traffic.load import slice_traffic
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ebbtide.core.profile.models import Profile
+    from ebbtide.simulator.engine.setting import Setting
+    from ebbtide.simulator.traffic.server_model import Server
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Input that is the same for every setting. ``gpus`` is the number of GPUs per replica."""
+
+    document: dict[str, Any]
+    """Spec in native format."""
+    profile: Profile
+    traffic: TrafficTrace
+    server: Server
+    start_up: StartUp
+    seed: int = 0
+    bounds: tuple[SloBound, ...] = ()
+    gpus: float = 0.0
+    gpu_hour: float | None = None
+    fast: bool = False
+    """True to compile the engine, which takes time once and pays off for many simulations or requests."""
+
+    def setting(self, values: Mapping[str, Any]) -> Setting:
+        """Return the setting with ``values``; None removes a field. Raises NotSimulated if the spec does not render."""
+        document = copy.deepcopy(self.document)
+        autoscaling = document["spec"].setdefault("autoscaling", {})
+        for name, value in values.items():
+            if value is None:
+                autoscaling.pop(name, None)
+            else:
+                autoscaling[name] = value
+        loaded = load_document(document, self.profile)
+        if loaded.inference is None:
+            reasons = "; ".join(f"{problem.path}: {problem.message}" for problem in loaded.problems)
+            raise settings.NotSimulated("spec", reasons)
+        return settings.read_spec_setting(loaded.inference, self.profile)
+
+    def is_renderable(self, values: Mapping[str, Any]) -> bool:
+        """Return whether the values are valid in combination."""
+        try:
+            self.setting(values)
+        except settings.NotSimulated:
+            return False
+        return True
+
+    def run(self, values: Mapping[str, Any], start_up: StartUp | None = None) -> SimulationResult:
+        """Simulate the setting with ``values``. Raises NotSimulated and ServerError."""
+        return self.simulate_setting(self.setting(values), start_up)
+
+    def simulate_setting(self, setting: Setting, start_up: StartUp | None = None) -> SimulationResult:
+        """Simulate a setting. Raises ServerError."""
+        start_up = start_up or self.start_up
+        return engine.simulate(setting, self.traffic, self.server, start_up, self.seed, fast=self.fast)
+
+    def measure(self, result: SimulationResult) -> SimulationMeasurements:
+        return measure_result(result, self.bounds, self.gpus, self.gpu_hour)
+
+    def evaluate(self, values: Mapping[str, Any]) -> SimulationMeasurements:
+        """Simulate and measure the setting with ``values``."""
+        return self.measure(self.run(values))
+
+    def service_seconds(self) -> float:
+        """Return the mean service time, in seconds, of a request that has the server to itself. Raises ServerError."""
+        return float(self._alone().mean())
+
+    def alone_within(self, bound: SloBound) -> float:
+        """Return the fraction of requests within a percentile bound if no request ever waited. Raises ServerError."""
+        served = self._alone()
+        alone = served + self.server.overhead
+        split = self.server.split_tokens(self.traffic)
+        if bound.kind != "latency" and split is not None:
+            share, output = split
+            first = served * share
+            first_at_client = first + self.server.overhead
+            alone = first_at_client if bound.kind == "ttft" else (served - first) / np.maximum(output - 1, 1.0)
+        return float((alone <= bound.limit).mean())
+
+    def _alone(self) -> NDArray[np.float64]:
+        return self.server.alone(self.traffic, np.random.default_rng(self.seed))
+
+    def cut(self, start: float, end: float) -> Case:
+        """Return the case with only the traffic from ``start`` to ``end`` in seconds."""
+        return replace(self, traffic=slice_traffic(self.traffic, start, end))
+
+
+def subtract_first_part(whole: SimulationResult, first: SimulationResult) -> SimulationResult:
+    """Return the result for the rest of the traffic, given the result ``first`` of its first part.
+
+    The rest therefore starts with the pods that the first part left, not with an idle service.
+    """
+    names = ("latency", "wait", "cold", "lost", "first_token", "inter_token", "tokens")
+    cut = {name: values[len(first.latency) :] for name in names if (values := getattr(whole, name)) is not None}
+    used = {each.name: getattr(whole, each.name) - getattr(first, each.name) for each in fields(SimulationUsage)}
+    return replace(whole, **cut, **used)

@@ -1,0 +1,1 @@
+"""Several services on a shared pool of GPUs: the smallest pool, and changes that save."""

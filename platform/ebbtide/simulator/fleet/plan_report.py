@@ -1,0 +1,343 @@
+"""The report of ``ebbtide plan``: the content of its text and its page, and JSON with stable keys."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from ebbtide.core.autoscaler.arithmetic import SECOND
+from ebbtide.core.base.bodies import body, serialize_body
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.report import ReportContent, ReportList, ReportSection, ReportTable
+from ebbtide.core.units import format_duration, format_percent
+from ebbtide.simulator.engine.slo import HOUR, Rounded, round_number
+from ebbtide.simulator.fleet.fleet import merge_intervals
+from ebbtide.simulator.fleet.pool import UNITS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ebbtide.simulator.fleet.fleet import FleetRun
+    from ebbtide.simulator.fleet.planner import FleetChange, FleetChanges, FleetPlanner
+
+NOT_MODELED: Final = (
+    "network, NUMA, CPU and memory of nodes, image pulls that --start-up does not include, node autoscaling, the fair share of "
+    "KAI among projects, the cohort of Kueue, the layout of MIG devices"
+)
+NO_PROJECT: Final = "no project"
+#: Shares of the services for which the smallest pool is reported, in percent.
+SHARES: Final = (95, 99, 100)
+#: Waits that are closer than this are one span, in nanoseconds.
+GAP: Final = 600 * SECOND
+#: Number of spans in the text.
+SHOWN: Final = 5
+#: Times above this are dates.
+DATES: Final = 1e8
+REASONS: Final = {
+    "quota": "the quota of a project",
+    "pool": "the pool has no free GPU",
+    "fragmentation": "parts of GPUs are free, and none is large enough",
+    "eviction": "an evicted pod has not ended",
+}
+
+
+@body("begin_seconds=begin end_seconds=end reason services gpu_seconds")
+class Span:
+    """Time during which pods waited for GPUs for one reason, in seconds since the start of the traffic."""
+
+    begin: Rounded
+    end: Rounded
+    reason: str
+    services: tuple[str, ...]
+    gpu_seconds: Rounded
+    """GPUs that pods waited for, multiplied by the time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """A planned fleet: the requested pool, the smallest pools by share of the services, and the changes."""
+
+    planner: FleetPlanner
+    gpus: int
+    smallest: dict[int, int | None]
+    """Smallest pool by percentage of the services whose SLO any pool can meet; None if none is sufficient."""
+    largest: int
+    """Largest pool of the search."""
+    found: FleetChanges
+    notes: tuple[str, ...]
+
+    @property
+    def compared(self) -> int:
+        """The smallest pool, or the largest one of the search if none is sufficient."""
+        return self.smallest[100] or self.largest
+
+
+def list_spans(planner: FleetPlanner, run: FleetRun) -> list[Span]:
+    """Return the spans in which pods waited, the largest first."""
+    end = round(planner.fleet.seconds * SECOND)
+    waits = [(max(wait.begin, 0), min(wait.end, end), wait) for wait in run.waits]
+    spans = []
+    for reason in REASONS:
+        chosen = [row for row in waits if row[2].reason == reason and row[1] > row[0]]
+        for begin, last in merge_intervals([row[:2] for row in chosen], GAP):
+            totals: dict[str, float] = defaultdict(float)
+            for first, until, wait in chosen:
+                if begin <= first < last:
+                    name, gpus = describe_member(planner, wait.member)
+                    totals[name] += gpus * (until - first) / SECOND
+            names = tuple(sorted(totals, key=lambda name: (-totals[name], name)))
+            spans.append(Span(begin / SECOND, last / SECOND, reason, names, sum(totals.values())))
+    return sorted(spans, key=lambda span: (-span.gpu_seconds, span.begin))
+
+
+def describe_member(planner: FleetPlanner, index: int) -> tuple[str, float]:
+    """Return the name of a service and the GPUs of a replica."""
+    if index == len(planner.recordings):
+        return "training", 1.0
+    service = planner.recordings[index].service
+    return service.name, service.case.gpus
+
+
+def list_bound_by_maximum(planner: FleetPlanner) -> list[str]:
+    """Return the services that violate their SLO on any pool and reach their maximum replicas."""
+    names = []
+    for recording in planner.recordings:
+        maximum = recording.service.case.document["spec"].get("autoscaling", {}).get("maxReplicas")
+        if not recording.measured.holds and maximum is not None and recording.peak >= maximum:
+            names.append(f"{recording.service.name} ({maximum})")
+    return names
+
+
+def sum_hours_by_project(planner: FleetPlanner, run: FleetRun) -> dict[str, float]:
+    """Return the GPU-hours of each project; services without one are listed as ``no project``."""
+    hours: dict[str, float] = defaultdict(float)
+    for recording, measured in zip(planner.recordings, run.measured, strict=True):
+        demand = recording.service.demand
+        hours[(demand.project if demand else "") or NO_PROJECT] += measured.gpu_hours
+    return dict(sorted(hours.items()))
+
+
+def format_time(planner: FleetPlanner, seconds: float) -> str:
+    """Format a time of the traffic: a date in UTC if the logs have dates."""
+    if planner.fleet.start > DATES:
+        moment = np.datetime64(round(planner.fleet.start + seconds), "s")
+        return str(moment.astype("datetime64[m]")).replace("T", " ")
+    return format_duration(seconds)
+
+
+def make_content(report: PlanReport, charts: Sequence[ReportSection] = ()) -> ReportContent:
+    """Return the report for its renderers; ``charts`` are those of its page."""
+    planner, run = report.planner, report.planner.run(report.gpus)
+    hours = ", ".join(f"{name} {spent:,.1f}" for name, spent in sum_hours_by_project(planner, run).items())
+    smallest = ", ".join(f"{share}%: {gpus or 'none'}" for share, gpus in report.smallest.items())
+    bound = f"{count_noun(planner.bound, 'GPU')}, {planner.find_least_hours():,.1f} GPU-hours"
+    limits = [*_describe_spans(planner, run)]
+    if limited := list_bound_by_maximum(planner):
+        limits.append(f"maxReplicas, on any pool: {', '.join(limited)}")
+    sections = (
+        ReportTable(_make_rows(report)),
+        ReportList(
+            [
+                f"GPU-hours by project: {hours}",
+                f"Smallest pool for the services whose SLO a pool can meet: {smallest}",
+                f"Lower bound of a perfect system: {bound}",
+            ]
+        ),
+        *charts,
+        ReportList(_describe_violations(planner, run), "Outside their SLO"),
+        ReportList([*limits, *_describe_insufficiency(report)], "Binding limits"),
+        ReportTable(_make_change_rows(report), "Changes, best first, each with those before it"),
+    )
+    start = planner.fleet.start if planner.fleet.start > DATES else 0.0
+    notes = (f"not modeled: {NOT_MODELED}", *report.notes)
+    return ReportContent(_describe_fleet(report), sections, notes, "Plan of a fleet", planner.fleet.seconds, start)
+
+
+def _describe_fleet(report: PlanReport) -> str:
+    planner, fleet = report.planner, report.planner.fleet
+    pools = ", ".join(f"{count_noun(size.gpus, 'GPU')} of {size.name}" for size in fleet.sizes)
+    services = count_noun(len(planner.recordings), "service")
+    projects = sum_hours_by_project(planner, planner.run(report.gpus)).keys() - {NO_PROJECT}
+    return (
+        f"{services} of {count_noun(len(projects), 'project')} on {pools}, {format_duration(fleet.seconds)} of traffic"
+    )
+
+
+def name_size(planner: FleetPlanner, gpus: int) -> str:
+    """Return a size of the first pool, which the search changes, with its name if it is not the only one."""
+    first, *others = planner.fleet.sizes
+    return f"{count_noun(gpus, 'GPU')}{f' of {first.name}' if others else ''}"
+
+
+def _make_change_rows(report: PlanReport) -> list[list[str]]:
+    """Return the changes with their headings; without prices, without the cost."""
+    before, columns = report.planner.sum_hours(report.compared), 4 if report.planner.fleet.prices else 3
+    rows = [["change", "smallest pool", "GPU-hours", "cost"]]
+    for change in report.found.changes:
+        hours, cost = change.gpu_hours - before[0], change.cost - before[1]
+        text, size = f"{change.service}: {change.text}", name_size(report.planner, change.smallest)
+        rows.append([text, size, f"{hours:+,.1f}", f"{cost:+,.2f}"])
+        before = change.gpu_hours, change.cost
+    return [row[:columns] for row in rows]
+
+
+def _make_rows(report: PlanReport) -> list[list[str]]:
+    planner, best = report.planner, report.compared
+    columns = [
+        (name_size(planner, report.gpus), planner, report.gpus),
+        (f"{name_size(planner, best)} ({'smallest' if report.smallest[100] else 'not sufficient'})", planner, best),
+    ]
+    if report.found.changes:
+        changes, changed, reached = report.found
+        columns.append((f"{name_size(planner, reached)}, {count_noun(len(changes), 'change')}", changed, reached))
+    with_slo = sum(bool(recording.service.case.bounds) for recording in planner.recordings)
+    table = [["", *(title for title, _, _ in columns)]]
+    runs = [(each, each.run(gpus)) for _, each, gpus in columns]
+    met = [
+        sum(m.holds for m, r in zip(run.measured, each.recordings, strict=True) if r.service.case.bounds)
+        for each, run in runs
+    ]
+    table.append(["services in their SLO", *(f"{count} of {with_slo}" for count in met)])
+    table.append(["requests that waited for a GPU", *(_format_waited(run) for _, run in runs)])
+    table.append(["GPU-hours of services", *(f"{sum(m.gpu_hours for m in run.measured):,.1f}" for _, run in runs)])
+    if planner.fleet.prices:
+        table.append(["cost of services", *(f"{each.sum_hours(gpus)[1]:,.2f}" for _, each, gpus in columns)])
+    if planner.fleet.training is not None:
+        table.append(["GPU-hours of training", *(f"{run.training_seconds / HOUR:,.1f}" for _, run in runs)])
+        table.append(["evictions of training", *(f"{run.training_evictions:,}" for _, run in runs)])
+    if any(sum(run.evictions) for _, run in runs):
+        table.append(["evictions of services", *(f"{sum(run.evictions):,}" for _, run in runs)])
+    return table
+
+
+def _format_waited(run: FleetRun) -> str:
+    total = sum(measured.requests for measured in run.measured)
+    waited = sum(run.waited)
+    return f"{waited:,} ({format_percent(waited / total)})" if total else "0"
+
+
+def _describe_violations(planner: FleetPlanner, run: FleetRun) -> list[str]:
+    """Return the services that violate their SLO, with the cause: the pool, or the service itself."""
+    lines = []
+    for recording, measured in zip(planner.recordings, run.measured, strict=True):
+        if measured.holds:
+            continue
+        worst = max(measured.bound_results, key=lambda result: result.used)
+        value = format_duration(worst.value) if worst.bound.kind == "mean" else format_percent(worst.value)
+        cause = "with this pool" if recording.measured.holds else "with any pool: run ebbtide tune"
+        lines.append(f"{recording.service.name}: {worst.bound.name} {value}, violated {cause}")
+    return lines
+
+
+def _describe_insufficiency(report: PlanReport) -> list[str]:
+    """Return that no pool of the search is sufficient, and the quotas that are the reason; nothing if one is."""
+    if report.smallest[100] is not None:
+        return []
+    planner, run = report.planner, report.planner.run(report.largest)
+    late = [index for index in planner.promised if not run.measured[index].holds]
+    names = ", ".join(planner.recordings[index].service.name for index in late)
+    lines = [f"no pool of up to {name_size(planner, report.largest)} is sufficient: on it, {names} violate their SLO"]
+    waiting = {wait.member for wait in run.waits if wait.reason == "quota"}
+    demands = [planner.recordings[index].service.demand for index in late if index in waiting]
+    for project in sorted({demand.project for demand in demands if demand is not None}):
+        quota, peak = planner.fleet.quotas[project] / UNITS, planner.find_peak(project) / UNITS
+        lines.append(
+            f"the quota of project {project} is {quota:g} GPUs, and its services use up to {peak:g}: raise the quota, or lower their "
+            "maxReplicas or their SLO"
+        )
+    return lines
+
+
+def _describe_spans(planner: FleetPlanner, run: FleetRun) -> list[str]:
+    spans = list_spans(planner, run)
+    if not spans:
+        return ["no pod waits for a GPU"]
+    lines = []
+    for span in spans[:SHOWN]:
+        gpus = span.gpu_seconds / max(span.end - span.begin, 1e-9)
+        names = ", ".join(span.services[:4]) + (f" and {len(span.services) - 4} more" if len(span.services) > 4 else "")  # noqa: PLR2004 - names in a line
+        lines.append(
+            f"{format_time(planner, span.begin)} to {format_time(planner, span.end)}: {REASONS[span.reason]}; {names} "
+            f"wait for {gpus:.2g} GPUs on average"
+        )
+    if len(spans) > SHOWN:
+        lines.append(f"and {count_noun(len(spans) - SHOWN, 'shorter span')}")
+    return lines
+
+
+def plan_to_json(report: PlanReport) -> dict[str, Any]:
+    """Return the report as JSON-ready data; its keys are documented and stable."""
+    planner = report.planner
+    return {
+        "services": len(planner.recordings),
+        "startSeconds": round_number(planner.fleet.start),
+        "seconds": round_number(planner.fleet.seconds),
+        "notModeled": NOT_MODELED,
+        "notes": list(report.notes),
+        "pool": _run_to_json(planner, report.gpus),
+        "smallest": {str(share): gpus for share, gpus in report.smallest.items()},
+        "smallestPool": _run_to_json(planner, report.compared) if report.smallest[100] else None,
+        "insufficient": _describe_insufficiency(report),
+        "lowerBound": {"gpus": planner.bound, "gpuHours": round_number(planner.find_least_hours())},
+        "boundByMaximum": list_bound_by_maximum(planner),
+        "changes": [_change_to_json(change, has_prices=bool(planner.fleet.prices)) for change in report.found.changes],
+    }
+
+
+def _change_to_json(change: FleetChange, *, has_prices: bool) -> dict[str, Any]:
+    return {
+        "service": change.service,
+        "change": change.text,
+        "spec": {".".join(map(str, path)): value for path, value in change.edits.items()},
+        "smallestPool": change.smallest,
+        "gpuHours": round_number(change.gpu_hours),
+        "cost": round_number(change.cost) if has_prices else None,
+        "servicesInSlo": change.met,
+    }
+
+
+def _run_to_json(planner: FleetPlanner, gpus: int) -> dict[str, Any]:
+    run = planner.run(gpus)
+    rows = zip(planner.recordings, run.measured, run.waited, run.evictions, strict=True)
+    return {
+        "gpus": gpus,
+        "servicesInSlo": planner.count_met(gpus),
+        "peakGpus": run.peak,
+        "cost": round_number(planner.sum_hours(gpus)[1]) if planner.fleet.prices else None,
+        "gpuHoursByProject": {name: round_number(hours) for name, hours in sum_hours_by_project(planner, run).items()},
+        "training": {"gpuHours": round_number(run.training_seconds / HOUR), "evictions": run.training_evictions},
+        "services": [
+            {
+                "name": recording.service.name,
+                "attainment": round_number(measured.attainment),
+                "requestsThatWaited": waited,
+                "evictions": evictions,
+                **serialize_body(measured),
+            }
+            for recording, measured, waited, evictions in rows
+        ],
+        "binds": serialize_body(list_spans(planner, run)),
+    }
+
+
+def choose_pools(planner: FleetPlanner) -> tuple[dict[int, int | None], int]:
+    """Return the smallest pool by percentage of the services whose SLO a pool can meet, and the largest pool of the search.
+
+    The smallest pool is None if the largest one is not sufficient either, because of a quota or of another node pool.
+    """
+    counts = {share: math.ceil(share / 100 * len(planner.promised) - 1e-9) for share in SHARES}
+    planner.least = min(counts.values())
+    high = largest = planner.find_largest_useful()
+    # The lower bound is that of all SLOs.
+    low, previous, found = min(max(planner.bound, 1), high), -1, None
+    smallest: dict[int, int | None] = {}
+    for share, needed in reversed(counts.items()):
+        if needed != previous:
+            found = planner.find_smallest(needed, low, high)
+            high, low, previous = found or high, 1, needed
+        smallest[share] = found
+    return dict(sorted(smallest.items())), largest

@@ -1,0 +1,502 @@
+"""Plan a fleet: its services and their logs, the smallest pool, the lower bound, and changes that free GPUs."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Final, NamedTuple, TypeVar
+
+import numpy as np
+
+from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.problems import Path, Problem, has_errors
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.documents import load_document
+from ebbtide.core.manifests.edit import apply_change
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.readers.loaded import LoadedDocument
+from ebbtide.core.translation.container import list_words
+from ebbtide.core.translation.engines import read_flag
+from ebbtide.core.translation.loaded_model import find_loaded_model
+from ebbtide.core.translation.plan import Plan
+from ebbtide.core.translation.translate import translate
+from ebbtide.core.units import format_duration
+from ebbtide.simulator.data import StartUp, TrafficTrace
+from ebbtide.simulator.fleet.fleet import (
+    WORKERS,
+    FleetRun,
+    FleetService,
+    Recording,
+    SloViolatedError,
+    record_service,
+    simulate_fleet,
+)
+from ebbtide.simulator.fleet.pool import UNITS, GpuDemand, PoolSize, list_unfit, read_demand
+from ebbtide.simulator.search.request import (
+    PreparedCase,
+    SimulationRequestError,
+    TrafficLog,
+    raise_refusals,
+    workload_name_of,
+)
+from ebbtide.simulator.traffic.load import MAX_SECONDS
+from ebbtide.simulator.traffic.words import DECISIONS, MANY
+
+_Input = TypeVar("_Input")
+_Output = TypeVar("_Output")
+
+#: Priority of a training pod if the profile has no class ``train``, or ``build`` if the pod is not preemptible.
+TRAIN, BUILD = 50, 100
+#: Number of times that a plan simulates a service, about.
+RUNS: Final = 5
+#: GPU-hours that a change must save.
+SAVING: Final = 0.005
+#: Part of the sizes that the first step of the search for the smallest pool skips.
+FIRST_STEP: Final = 4
+#: Number of smaller sizes that are tried below one that fails.
+PROBED: Final = 2
+#: Lengths in seconds of the spans for which the lower bound adds up the work.
+SPANS: Final = (60, 600, 3600, 6 * 3600, 86_400)
+#: Largest share of a GPU part that weights fill, so that the KV cache keeps the rest.
+WEIGHTS_SHARE: Final = 0.5
+#: Smaller parts of a GPU that are tried.
+PORTIONS: Final = (0.5, 0.25)
+#: Part of an undivided start-up time that remains with a cache of the model's weights.
+CACHED_START: Final = 1 / 3
+
+
+def match_logs(specs: Sequence[LoadedDocument], logs: Sequence[TrafficLog]) -> list[tuple[LoadedDocument, TrafficLog]]:
+    """Return each spec with its log, in the order of names. Raises SimulationRequestError."""
+    problems: list[Problem] = []
+    by_name: dict[str, LoadedDocument] = {}
+    for loaded in specs:
+        name = workload_name_of(loaded)
+        if name in by_name:
+            message = f"{by_name[name].name} has a service {name}, too, and a log belongs to one service"
+            problem = Problem("PLN003", ("metadata", "name"), message, "rename one of them, or plan them separately")
+            problems += loaded.place_problems([problem])
+        by_name.setdefault(name, loaded)
+    logs_by_name: dict[str, TrafficLog] = {}
+    for log in logs:
+        if log.workload in logs_by_name:
+            message = f"{logs_by_name[log.workload].file} is a log of {log.workload}, too"
+            problems.append(Problem("PLN003", (), message, "keep one of the files", document=log.file))
+        elif log.workload not in by_name:
+            message = f"no spec has the name {log.workload}"
+            fix = f"name the file after a service: {', '.join(sorted(by_name))}"
+            problems.append(Problem("PLN002", (), message, fix, document=log.file))
+        logs_by_name.setdefault(log.workload, log)
+    for name, loaded in by_name.items():
+        if name not in logs_by_name:
+            fix = f"add {name}.csv to the folder of --traffic"
+            missing = Problem("PLN001", ("metadata", "name"), f"service {name} has no log of its traffic", fix)
+            problems += loaded.place_problems([missing])
+    if problems:
+        raise SimulationRequestError(*problems)
+    return [(by_name[name], logs_by_name[name]) for name in sorted(by_name)]
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """Services on one clock, and the pool that is planned."""
+
+    services: tuple[FleetService, ...]
+    sizes: tuple[PoolSize, ...]
+    quotas: Mapping[str, int]
+    training: GpuDemand | None
+    training_count: int
+    prices: Mapping[str, float]
+    """Price of a GPU-hour by node pool; empty if it is unknown."""
+    start: float
+    """Start of the traffic in the time of the logs, in seconds."""
+    seconds: float
+
+
+def align_cases(cases: Sequence[PreparedCase]) -> tuple[list[PreparedCase], float, float]:
+    """Return the cases with traffic on one clock, its start and its length. Raises SimulationRequestError."""
+    traces = [prepared.case.traffic for prepared in cases]
+    start = min(trace.start for trace in traces)
+    seconds = max(trace.start - start + trace.seconds for trace in traces)
+    if seconds > MAX_SECONDS:
+        last = max(cases, key=lambda prepared: prepared.case.traffic.start)
+        message = f"the log begins {format_duration(last.case.traffic.start - start)} after the first one"
+        fix = "use logs of the same days, with dates in all of them or in none"
+        raise SimulationRequestError(Problem("PLN006", (), message, fix, document=last.case.traffic.name))
+    # The whole fleet is simulated several times, in one process.
+    events = sum(len(trace.times) for trace in traces) + DECISIONS * seconds * len(traces)
+    aligned = []
+    for prepared, trace in zip(cases, traces, strict=True):
+        moved = replace(trace, times=trace.times + (trace.start - start), seconds=seconds, start=start)
+        aligned.append(prepared._replace(case=replace(prepared.case, traffic=moved, fast=events > MANY / RUNS)))
+    return aligned, start, seconds
+
+
+def multiply_traffic(trace: TrafficTrace, factor: float, seed: int) -> TrafficTrace:
+    """Return traffic with ``factor`` times as many requests: each is repeated within the next minute."""
+    draws = np.random.default_rng(seed)
+    whole, rest = divmod(factor, 1)
+    copies = int(whole) + (draws.random(len(trace.times)) < rest)
+    rows = np.repeat(np.arange(len(trace.times)), copies)
+    is_first = np.diff(rows, prepend=-1) > 0
+    times = np.minimum(trace.times[rows] + np.where(is_first, 0.0, draws.uniform(0, 60, len(rows))), trace.seconds)
+    order = np.argsort(times, kind="stable")
+    prompt, output = (
+        None if tokens is None else tokens[rows][order] for tokens in (trace.prompt_tokens, trace.output_tokens)
+    )
+    return replace(trace, times=times[order], prompt_tokens=prompt, output_tokens=output)
+
+
+def make_fleet(
+    cases: Sequence[PreparedCase],
+    sizes: Sequence[PoolSize],
+    quotas: Mapping[str, int],
+    training: tuple[int, str, bool] | None,
+    factors: Mapping[str, float],
+    prices: Mapping[str, float],
+) -> Fleet:
+    """Return the fleet; ``training`` is a number of pods, their pool, and whether they are preemptible.
+
+    Raises SimulationRequestError.
+    """
+    aligned, start, seconds = align_cases(cases)
+    services, problems = [], []
+    for prepared in aligned:
+        demand = read_demand(prepared.plan)
+        case, name = prepared.case, workload_name_of(prepared.loaded)
+        if name in factors:
+            case = replace(case, traffic=multiply_traffic(case.traffic, factors[name], case.seed))
+        services.append(FleetService(name, case, demand))
+        if demand is not None and list_unfit([demand], sizes):
+            gpus = f"{count_noun(demand.devices, 'GPU')} of node pool {' or '.join(demand.pools)}"
+            message = f"a replica needs {gpus} on one node, and no node of --pool has them"
+            fix = "add the node pool to --pool, or request fewer GPUs"
+            problems += prepared.loaded.place_problems([Problem("PLN004", ("spec", "compute"), message, fix)])
+    if problems:
+        raise SimulationRequestError(*problems)
+    count, pool, preemptible = training or (0, "", True)
+    name, value = ("train", TRAIN) if preemptible else ("build", BUILD)
+    priority = aligned[0].case.profile.spec.scheduling.classes.get(name, value)
+    spreads = all(service.demand is None or service.demand.spreads for service in services)
+    demand = GpuDemand((pool,), 1, UNITS, priority, preemptible, spreads=spreads) if training else None
+    return Fleet(tuple(services), tuple(sizes), quotas, demand, count, prices, start, seconds)
+
+
+class FleetPlanner:
+    """A fleet whose services were simulated alone, and its runs by the size of the first node pool."""
+
+    def __init__(self, fleet: Fleet, recordings: Sequence[Recording]) -> None:
+        """Start without runs."""
+        self.fleet = fleet
+        self.recordings = recordings
+        self._runs: dict[int, FleetRun] = {}
+        #: Number of services, by size, of which it is known that fewer meet their SLO.
+        self._missed: dict[int, int] = {}
+        #: Indexes of the services whose SLO any pool can meet.
+        self.promised = [
+            index
+            for index, recording in enumerate(recordings)
+            if recording.measured.holds and recording.service.case.bounds
+        ]
+        #: Smallest number of services that a caller of ``meets`` asks about: a simulation goes on until fewer can meet their SLO.
+        self.least = len(self.promised)
+
+    def run(self, gpus: int) -> FleetRun:
+        """Simulate the fleet with a number of GPUs in the first node pool."""
+        if gpus not in self._runs:
+            self._runs[gpus] = self._simulate(gpus)
+        return self._runs[gpus]
+
+    def list_sizes(self, gpus: int) -> list[PoolSize]:
+        """Return the node pools with a number of GPUs in the first one."""
+        return [replace(self.fleet.sizes[0], gpus=gpus), *self.fleet.sizes[1:]]
+
+    def _simulate(self, gpus: int, spare: int | None = None) -> FleetRun:
+        fleet, sizes = self.fleet, self.list_sizes(gpus)
+        return simulate_fleet(self.recordings, sizes, fleet.quotas, fleet.training, fleet.training_count, spare=spare)
+
+    def count_met(self, gpus: int) -> int:
+        """Return the number of services that meet their SLO."""
+        run = self.run(gpus)
+        return sum(run.measured[index].holds for index in self.promised)
+
+    def meets(self, gpus: int, needed: int) -> bool:
+        """Return whether ``needed`` services meet their SLO; a simulation ends when too few of them can."""
+        if self._missed.get(gpus, needed + 1) <= needed:
+            return False
+        if gpus not in self._runs:
+            try:
+                least = min(needed, self.least)
+                self._runs[gpus] = self._simulate(gpus, len(self.promised) - least)
+            except SloViolatedError:
+                self._missed[gpus] = least
+                return False
+        return self.count_met(gpus) >= needed
+
+    def find_largest_useful(self) -> int:
+        """Return a size that meets as many SLOs as any: the peak of the GPUs in use, or of the pods of each service."""
+        peak = max(math.ceil(self.find_peak() / UNITS), 1)
+        if self.meets(peak, len(self.promised)):
+            return peak
+        demands = [(recording.peak, recording.service.demand) for recording in self.recordings]
+        total = sum(peak * demand.devices for peak, demand in demands if demand is not None)
+        per_node = max(self.fleet.sizes[0].per_node, 1)
+        return max(-(-(total + self.fleet.training_count) // per_node) * per_node, 1)
+
+    def find_peak(self, project: str | None = None) -> int:
+        """Return the most units that all services, or those of a project, use at one time, without training and fragmentation."""
+        rows = []
+        for recording in self.recordings:
+            demand = recording.service.demand
+            if demand is not None and project in {None, demand.project}:
+                rows += [
+                    (change.at, (len(change.created) - len(change.ended)) * demand.total)
+                    for change in recording.changes
+                ]
+        rows.sort()
+        used = np.cumsum([units for _, units in rows])
+        return int(used.max(initial=0))
+
+    def find_smallest(self, needed: int, low: int, high: int) -> int | None:
+        """Return the smallest size from ``low`` to ``high`` at which ``needed`` services meet their SLO; None if there is none.
+
+        The steps from ``high`` down double until one fails, then a bisection follows: a large pool is simulated faster than
+        one for which pods wait. One GPU less can meet more SLOs, so the search continues below a size that fails.
+        """
+        if not self.meets(high, needed):
+            return None
+        step, least = max((high - low) // FIRST_STEP, 1), low
+        while high > low and self.meets(max(high - step, low), needed):
+            high, step = max(high - step, low), 2 * step
+        low = max(low, high - step + 1)
+        while low < high:
+            middle = (low + high) // 2
+            if self.meets(middle, needed):
+                high = middle
+            else:
+                low = middle + 1
+        below = range(high - 2, max(high - 2 - PROBED, least - 1), -1)
+        smaller = next((gpus for gpus in below if self.meets(gpus, needed)), None)
+        return high if smaller is None else self.find_smallest(needed, least, smaller)
+
+    @cached_property
+    def bound(self) -> int:
+        """Number of GPUs without which no system meets all these SLOs, whatever it knows and however it packs.
+
+        The work of the requests in a span must end by the span's end plus the largest latency. Of each service, the
+        requests that may be late are taken as those with the most work.
+        """
+        step = SPANS[0]
+        bins = math.ceil(self.fleet.seconds / step) + 1
+        allowed: list[tuple[np.ndarray, float, float]] = []
+        longest = 0.0
+        for index in self.promised:
+            recording = self.recordings[index]
+            case, demand = recording.service.case, recording.service.demand
+            bounds = [bound for bound in case.bounds if bound.kind in {"latency", "wait", "ttft"}]
+            if demand is None or not bounds:
+                continue
+            share = max(bound.share for bound in bounds)
+            work = recording.work
+            late = np.sort(work)[len(work) - math.floor((1 - share) * len(work) + 1e-9) :].sum()
+            spare = case.setting({}).timeout if any(bound.kind != "latency" for bound in bounds) else 0.0
+            longest = max(longest, max(bound.limit for bound in bounds) + spare)
+            added, _ = np.histogram(case.traffic.times, bins=bins, range=(0.0, bins * step), weights=work)
+            allowed.append((np.concatenate([[0.0], np.cumsum(added)]), float(late), demand.total / UNITS))
+        least = 0.0
+        for span in (*SPANS, bins * step):
+            width = min(span // step, bins)
+            total = np.zeros(bins - width + 1)
+            for sums, late, gpus in allowed:
+                total += gpus * np.maximum(sums[width:] - sums[: len(sums) - width] - late, 0.0)
+            least = max(least, float(total.max(initial=0.0)) / (width * step + longest))
+        return math.ceil(least - 1e-9)
+
+    def sum_hours(self, gpus: int) -> tuple[float, float]:
+        """Return the GPU-hours of all services, and their cost, 0 without prices; a pod has the price of its first node pool."""
+        hours = cost = 0.0
+        for recording, measured in zip(self.recordings, self.run(gpus).measured, strict=True):
+            demand = recording.service.demand
+            hours += measured.gpu_hours
+            cost += measured.gpu_hours * (self.fleet.prices.get(demand.pools[0], 0.0) if demand else 0.0)
+        return hours, cost
+
+    def find_least_hours(self) -> float:
+        """Return the GPU-hours of all requests at the most efficient number of concurrent requests."""
+        return sum(
+            float(recording.work.sum()) * recording.service.demand.total / UNITS / 3600
+            for recording in self.recordings
+            if recording.service.demand is not None
+        )
+
+
+class FleetChange(NamedTuple):
+    """A change of one service that frees GPUs, and the simulated fleet with it and the changes before it."""
+
+    service: str
+    text: str
+    edits: Mapping[Path, Any]
+    """Changes of the spec; none if the change is not one of the spec."""
+    smallest: int
+    """Smallest pool with the change."""
+    gpu_hours: float
+    cost: float
+    """GPU-hours of all services at that pool, and their cost, 0 without prices."""
+    met: int
+
+
+def edit_service(service: FleetService, edits: Mapping[Path, Any]) -> FleetService | None:
+    """Return a service with changes of its spec, or None if the spec has errors then."""
+    case = service.case
+    document = copy.deepcopy(case.document)
+    for path, value in edits.items():
+        document = apply_change(document, path, value)
+    plan = plan_document(document, case.profile)
+    if plan is None:
+        return None
+    demand = read_demand(plan)
+    gpus = 0.0 if demand is None else demand.total / UNITS
+    return FleetService(service.name, replace(case, document=document, gpus=gpus), demand)
+
+
+def plan_document(document: dict[str, Any], profile: Profile) -> Plan | None:
+    """Return the plan of a document, or None if it has errors."""
+    loaded = load_document(document, profile)
+    if loaded.inference is None:
+        return None
+    translation = translate(loaded.inference, profile, loaded.canonical)
+    return None if has_errors(translation.problems) else translation.plan
+
+
+def list_candidates(recording: Recording) -> Iterator[tuple[str, Mapping[Path, Any], FleetService]]:
+    """Yield the changes of a service: a smaller share, a lower minimum, a shorter start, preemptible, a lower maximum."""
+    service, case = recording.service, recording.service.case
+    scaling = ("spec", "autoscaling")
+    edits: list[tuple[str, dict[Path, Any]]] = []
+    plan = plan_document(case.document, case.profile)
+    assert plan is not None
+    shrunk = shrink_share(plan)
+    if shrunk is not None:
+        edits.append(shrunk)
+    low, high = plan.scaling.minimum, plan.scaling.maximum
+    if low > 1:
+        edits.append((f"minReplicas {low} -> {low // 2}", {(*scaling, "minReplicas"): low // 2}))
+    if low == 1:
+        edits.append(("minReplicas 1 -> 0", {(*scaling, "minReplicas"): 0}))
+    if get_at(case.document, "spec", "preemptibility") is None and not plan.priority.preemptible:
+        edits.append(("preemptible", {("spec", "preemptibility"): "preemptible"}))
+    if 1 < recording.peak <= high and recording.peak > low:
+        edits.append((f"maxReplicas {high} -> {recording.peak - 1}", {(*scaling, "maxReplicas"): recording.peak - 1}))
+    for text, changes in edits:
+        changed = edit_service(service, changes)
+        if changed is not None:
+            yield text, changes, changed
+    start, shorter = case.start_up, shorten_start(case.start_up)
+    text = f"start-up {format_duration(start.seconds)} -> {format_duration(shorter.seconds)} (model cache)"
+    yield text, {}, replace(service, case=replace(case, start_up=shorter))
+
+
+def shorten_start(start: StartUp) -> StartUp:
+    """Return a start-up with a cache of the model's weights.
+
+    It removes the download, which a start-up that is not divided has in its other phases.
+    """
+    undivided = {name: getattr(start, name) * CACHED_START for name in ("schedule", "pull", "load", "ready")}
+    return replace(start, weights=0.0) if start.weights else replace(start, **undivided)
+
+
+def shrink_share(plan: Plan) -> tuple[str, dict[Path, Any]] | None:
+    """Return the change to the smallest part of a GPU in which a model of the catalog keeps room for its KV cache."""
+    words, compute = list_words(plan), ("spec", "compute")
+    served = find_loaded_model(plan.spec, words)
+    memory = None if plan.pool is None else plan.pool.gpu_memory_mebibytes
+    if served is None or memory is None or plan.gpu is None or plan.gpu.devices > 1:
+        return None
+    whole = plan.gpu.portion or 1.0
+    fitting = [part for part in PORTIONS if part < whole and served.weights <= part * (memory << 20) * WEIGHTS_SHARE]
+    if not fitting or plan.gpu.kind not in {"devices", "portion"}:
+        return None
+    part = min(fitting)
+    edits: dict[Path, Any] = {
+        (*compute, "gpuDevicesRequest"): 1,
+        (*compute, "gpuRequestType"): "portion",
+        (*compute, "gpuPortionRequest"): part,
+    }
+    engine, args = served.engine, plan.spec.args
+    if engine is not None and engine.memory_flag:
+        if read_flag(words, engine.memory_flag) is not None:
+            return None
+        argument = engine.write_memory_argument(part)
+        edits["spec", "args"] = [*args, argument] if isinstance(args, list) else f"{args or ''} {argument}".strip()
+    return f"{part:g} of a GPU ({served.weights / 2**30:.0f} GiB of weights)", edits
+
+
+class FleetChanges(NamedTuple):
+    """Changes that free GPUs together, and the fleet with them at its smallest pool."""
+
+    changes: list[FleetChange]
+    planner: FleetPlanner
+    smallest: int
+
+
+def run_in_threads(work: Callable[[_Input], _Output], inputs: Sequence[_Input]) -> list[_Output]:
+    """Return the results in the order of the inputs. Compiled code runs without the interpreter's lock."""
+    with ThreadPoolExecutor(WORKERS) as workers:
+        return [*workers.map(work, inputs)]
+
+
+def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChanges:
+    """Return the changes that free GPUs, at most one of each service, best first; each is verified with those before it.
+
+    The ``limit`` services with the most GPU-hours are tried, and the changes that save the most in a service alone first.
+    """
+    base = [measured.gpu_hours for measured in planner.run(smallest).measured]
+    tried = sorted(range(len(base)), key=lambda index: (-base[index], index))[:limit]
+    rows = [(index, *row) for index in tried for row in list_candidates(planner.recordings[index])]
+    candidates = []
+    recorded = run_in_threads(record_service, [row[3] for row in rows])
+    for (index, text, edits, _), recording in zip(rows, recorded, strict=True):
+        old = planner.recordings[index].measured
+        if recording.measured.holds >= old.holds:
+            # Preemptible, for example, saves nothing in the service alone, and can free GPUs for others.
+            candidates.append((recording.measured.gpu_hours - old.gpu_hours, index, text, edits, recording))
+    found = FleetChanges([], planner, smallest)
+    met, hours = planner.count_met(smallest), sum(base)
+    for _, index, text, edits, recording in sorted(candidates, key=lambda row: row[:3]):
+        name = recording.service.name
+        if name in {change.service for change in found.changes}:
+            continue
+        recordings = [*found.planner.recordings]
+        recordings[index] = recording
+        changed = FleetPlanner(planner.fleet, recordings)
+        size = _descend(changed, met, found.smallest)
+        if size is None:
+            continue
+        spent, cost = changed.sum_hours(size)
+        if size < found.smallest or spent < hours - SAVING:
+            change = FleetChange(name, text, edits, size, spent, cost, changed.count_met(size))
+            found, hours = FleetChanges([*found.changes, change], changed, size), spent
+    return found
+
+
+def _descend(planner: FleetPlanner, met: int, size: int) -> int | None:
+    """Return the smallest size at most ``size`` that is found in steps of one GPU and meets as many SLOs; None if ``size`` does not."""
+    if not planner.meets(size, met):
+        return None
+    while size > 1 and planner.meets(size - 1, met):
+        size -= 1
+    return size
+
+
+def plan_fleet(fleet: Fleet, cases: Sequence[PreparedCase]) -> FleetPlanner:
+    """Simulate each service alone. Raises SimulationRequestError."""
+
+    def record(pair: tuple[PreparedCase, FleetService]) -> Recording:
+        with raise_refusals(pair[0]):
+            return record_service(pair[1])
+
+    pairs = [*zip(cases, fleet.services, strict=True)]
+    return FleetPlanner(fleet, run_in_threads(record, pairs))

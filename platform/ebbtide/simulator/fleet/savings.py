@@ -1,0 +1,403 @@
+"""Costs of a service's settings on its recorded requests, and cheaper values that keep its SLO.
+
+Every number is a simulation by the engine of ``ebbtide simulate``. Counters state how many requests arrived in an interval, not
+when. Each setting is therefore simulated once for each seed, which places the requests differently within the intervals: a
+result is the value with the first seed, with the lowest and the highest of all seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+from ebbtide.core.base import metrics
+from ebbtide.core.base.bodies import body
+from ebbtide.core.base.prose import count_noun
+from ebbtide.core.manifests.edit import apply_change
+from ebbtide.core.profile.models import Profile
+from ebbtide.core.readers.loaded import LoadedDocument
+from ebbtide.core.translation.gpu import count_gpus_per_replica
+from ebbtide.core.units import format_duration
+from ebbtide.simulator.data import SimulationResult, StartUp
+from ebbtide.simulator.engine.slo import SimulationMeasurements
+from ebbtide.simulator.fleet.planner import plan_document, shorten_start, shrink_share
+from ebbtide.simulator.search import tune
+from ebbtide.simulator.search.request import PreparedCase, SimulationRequest, prepare_case, raise_refusals
+
+#: Seeds of the simulations. The first one is the default of ``ebbtide simulate``.
+SEEDS: Final = (0, 1, 2)
+#: Bounds whose requests outside the limit are late, and the seconds of waiting that count without such a bound.
+LATE_KINDS: Final = ("latency", "wait", "ttft")
+LATE_SECONDS: Final = 1.0
+MINIMUM: Final = "minReplicas"
+DELAY: Final = "scaleDownDelaySeconds"
+#: Hours below this are shown as 0.
+HIDDEN_HOURS: Final = 0.005
+UNKNOWN_SPEED: Final = (
+    "not proposed, because a fitted server is not slower with more requests: measure it, and set --server"
+)
+VIOLATED: Final = "the current setting violates the SLO in the replay, so no change is proposed: run ebbtide tune"
+
+
+@body()
+class SimulatedRange:
+    """A result with the first seed, and the lowest and the highest of all seeds."""
+
+    value: float
+    low: float
+    high: float
+
+
+@body()
+class SettingUse:
+    """The use of one setting. ``hours`` are GPU-hours, core-hours or replica-hours; ``meetsSlo`` is null without an SLO."""
+
+    hours: SimulatedRange
+    late: SimulatedRange
+    meets_slo: bool | None
+
+
+@body()
+class SettingCost:
+    """One part of the current setting, compared with another value. Negative numbers mean that the current value saves."""
+
+    part: str
+    value: str
+    #: None if the part has no effect on these requests.
+    other: str | None
+    #: Hours that the current value costs more than the other one, and late requests that it avoids.
+    hours: SimulatedRange
+    late_avoided: SimulatedRange
+    #: Cheapest value that keeps the SLO with every seed; None if the current one is the cheapest.
+    enough: str | None
+    #: The numbers as a sentence.
+    text: str
+
+
+@body()
+class SettingChange:
+    """A change of ``spec.autoscaling`` that keeps the SLO with every seed. A field that is null is removed."""
+
+    text: str
+    fields: dict[str, Any]
+    use: SettingUse
+    hours_saved: SimulatedRange
+
+
+@body()
+class ServiceReplay:
+    """The recorded requests of a service, replayed with its own setting and with others."""
+
+    unit: str
+    """GPU, core or replica: what the hours count."""
+    units_per_replica: float
+    requests: int
+    replica_hours: float
+    late_means: str
+    server: str
+    start_up: str
+    current: SettingUse
+    settings: tuple[SettingCost, ...]
+    change: SettingChange | None
+    notes: tuple[str, ...]
+
+    def format_hours(self, hours: SimulatedRange) -> str:
+        """Return hours with what they count: ``4.69 (4.69 to 4.83) GPU-hours``."""
+        return f"{format_range(hours)} {self.unit}-hours"
+
+
+def replay_service(
+    request: SimulationRequest, loaded: LoadedDocument, profile: Profile, *, is_fitted: bool = True
+) -> ServiceReplay:
+    """Replay the log of a request. Raises SimulationRequestError if the service cannot be simulated.
+
+    ``is_fitted`` means that the server was fitted to response times: it knows nothing about more requests at a time, so no
+    higher threshold is proposed.
+    """
+    prepared = [prepare_case(replace(request, seed=seed), loaded, profile, "tune") for seed in SEEDS]
+    with raise_refusals(prepared[0]):
+        return _Replayer(prepared, is_fitted=is_fitted).replay()
+
+
+class _Runs(NamedTuple):
+    """The hours, the late requests and the verdicts of a setting by seed."""
+
+    hours: tuple[float, ...]
+    late: tuple[int, ...]
+    holds: bool
+    peak: int
+    """Largest number of replicas that the autoscaler requested."""
+
+
+def _range(values: Sequence[float]) -> SimulatedRange:
+    return SimulatedRange(*(round(value, 6) for value in (values[0], min(values), max(values))))
+
+
+def _subtract(first: Sequence[float], second: Sequence[float]) -> SimulatedRange:
+    return _range([a - b for a, b in zip(first, second, strict=True)])
+
+
+def count_late(result: SimulationResult, measured: SimulationMeasurements) -> int:
+    """Return the number of late requests; a lost one is late, too."""
+    shares = [row.value for row in measured.bound_results if row.bound.kind in LATE_KINDS]
+    if shares:
+        return round((1 - min(shares)) * measured.requests)
+    return int((result.lost | (result.wait > LATE_SECONDS)).sum())
+
+
+class _Replayer:
+    """The simulations of one service, each made once."""
+
+    def __init__(self, prepared: Sequence[PreparedCase], *, is_fitted: bool) -> None:
+        """Measure the hours in GPUs, else in cores, else in replicas."""
+        self.is_fitted = is_fitted
+        self.proposals: list[tune.Values] = []
+        self.prepared, self.plan = prepared[0], prepared[0].plan
+        self.cases = [each.case for each in prepared]
+        self.block = self.prepared.autoscaling
+        cores = self.plan.spec.compute.cpu_core_request
+        units = (("GPU", self.cases[0].gpus), ("core", cores or 0.0), ("replica", 1.0))
+        self.unit, self.size = next(pair for pair in units if pair[1])
+        self._results: dict[str, tuple[SimulationMeasurements, int, int]] = {}
+        self.current = self.run({})
+
+    def replay(self) -> ServiceReplay:
+        parts = (
+            self._compare_minimum,
+            self._compare_maximum,
+            self._compare_threshold,
+            self._compare_delay,
+            self._compare_share,
+        )
+        settings = [cost for part in (*parts, self._compare_start) if (cost := part()) is not None]
+        measured, _, _ = self._simulate({}, 0, None)
+        return ServiceReplay(
+            self.unit,
+            self.size,
+            measured.requests,
+            round(measured.replica_hours, 6),
+            self.late_means,
+            self.prepared.server,
+            format_duration(self.cases[0].start_up.seconds),
+            self._describe_use(self.current),
+            tuple(settings),
+            self._choose_change(),
+            self.prepared.notes if self.current.holds else (*self.prepared.notes, VIOLATED),
+        )
+
+    @property
+    def late_means(self) -> str:
+        bounds = [bound.name for bound in self.cases[0].bounds if bound.kind in LATE_KINDS]
+        return (
+            f"outside {' or '.join(bounds)}"
+            if bounds
+            else f"lost, or waited more than {LATE_SECONDS:g} s for a replica"
+        )
+
+    def _simulate(
+        self, values: tune.Values, index: int, start_up: StartUp | None
+    ) -> tuple[SimulationMeasurements, int, int]:
+        """Return the measurements with a seed, the late requests and the largest requested number of replicas."""
+        key = repr((sorted(values.items()), index, start_up))
+        if key not in self._results:
+            case = self.cases[index]
+            result = case.run(values, start_up)
+            measured = case.measure(result)
+            # The arrays of a long log are large, so only what is compared is kept.
+            self._results[key] = measured, count_late(result, measured), int(result.timeline.desired.max(initial=0))
+        return self._results[key]
+
+    def run(self, values: tune.Values, start_up: StartUp | None = None, size: float | None = None) -> _Runs:
+        """Simulate changed fields of the autoscaling with every seed."""
+        rows = [self._simulate(values, index, start_up) for index in range(len(self.cases))]
+        return _Runs(
+            tuple(measured.replica_hours * (self.size if size is None else size) for measured, _, _ in rows),
+            tuple(late for _, late, _ in rows),
+            all(measured.holds for measured, _, _ in rows),
+            max(peak for _, _, peak in rows),
+        )
+
+    def _describe_use(self, runs: _Runs) -> SettingUse:
+        return SettingUse(_range(runs.hours), _range(runs.late), runs.holds if self.cases[0].bounds else None)
+
+    def _change_fields(self, field: str, value: Any) -> tune.Values | None:
+        """Return the changes of the autoscaling for a new value of a field; None if the spec is invalid with them."""
+        values = tune.drop_idle_fields({**self.block, field: value})
+        if not tune.fits_hard_limit(values) or not self.cases[0].is_renderable(values):
+            return None
+        changes = tune.diff_values(values, self.block)
+        return changes if field in changes else None
+
+    def _find_enough(self, candidates: Sequence[tune.Values]) -> tune.Values | None:
+        """Propose and return the cheapest of some changes that keeps the SLO with every seed and saves something; the cheapest come first.
+
+        Of those that cost nearly the same, the last one is the safest. Without an SLO, or if the current setting violates it,
+        nothing can be kept.
+        """
+        if not self.cases[0].bounds or not self.current.holds or not candidates:
+            return None
+        choices = [*candidates, {}]
+        index = tune.find_lowest(0, len(choices) - 1, lambda place: self._simulate(choices[place], 0, None)[0].holds)
+        while index is not None and not self.run(choices[index]).holds:
+            index += 1
+        if index is None:
+            return None
+        limit = self.run(choices[index]).hours[0] * (1 + tune.MIN_SAVING)
+        while index + 1 < len(choices) and self.run(choices[index + 1]).hours[0] <= limit:
+            index += 1
+        if not choices[index]:
+            return None
+        self.proposals.append(choices[index])
+        return choices[index]
+
+    def _compare(
+        self, part: str, value: str, other: str, runs: _Runs, enough: str | None = None, verdict: str | None = None
+    ) -> SettingCost:
+        hours, late = _subtract(self.current.hours, runs.hours), _subtract(runs.late, self.current.late)
+        text = f"{part} {value} {self._describe_difference(hours, late)} compared with {other}"
+        if verdict is None:
+            verdict = self._describe_loss(runs, other)
+        if enough is not None:
+            verdict = "this would have kept the SLO" if enough == other else f"{enough} would have kept the SLO"
+        return SettingCost(part, value, other, hours, late, enough, f"{text}{f'; {verdict}' * bool(verdict)}")
+
+    def _describe_difference(self, hours: SimulatedRange, late: SimulatedRange) -> str:
+        used = f"{'saved' if hours.value <= -HIDDEN_HOURS else 'cost'} {format_range(hours)} {self.unit}-hours"
+        if not late.low and not late.high:
+            return f"{used} and changed no late request"
+        verb = "saved" if late.value >= 0 else "cost"
+        noun = "late request" if abs(late.value) == 1 and late.low == late.high else "late requests"
+        return f"{used} and {verb} {format_range(late)} {noun}"
+
+    def _describe_loss(self, runs: _Runs, other: str) -> str:
+        if not self.cases[0].bounds:
+            return "without an SLO, no change is proposed"
+        return f"{other} would have violated the SLO" if self.current.holds and not runs.holds else ""
+
+    def _compare_minimum(self) -> SettingCost | None:
+        minimum = self.plan.scaling.minimum
+        lower = {count: self._change_fields(MINIMUM, count) for count in range(minimum)}
+        valid = {count: values for count, values in lower.items() if values is not None}
+        if not valid:
+            return None
+        enough = self._find_enough([*valid.values()])
+        lowest = min(valid)
+        kept = None if enough is None else str(enough[MINIMUM])
+        return self._compare("minimum", str(minimum), str(lowest), self.run(valid[lowest]), kept)
+
+    def _compare_maximum(self) -> SettingCost | None:
+        maximum = self.plan.scaling.maximum
+        if maximum == self.plan.scaling.minimum:
+            return None
+        if self.current.peak < maximum:
+            text = f"maximum {maximum} cost nothing: the autoscaler requested at most {count_noun(self.current.peak, 'replica')}"
+            return SettingCost("maximum", str(maximum), None, _range([0.0]), _range([0.0]), None, text)
+        values = self._change_fields("maxReplicas", 2 * maximum)
+        return (
+            None
+            if values is None
+            else self._compare("maximum", str(maximum), str(2 * maximum), self.run(values), verdict="")
+        )
+
+    def _compare_threshold(self) -> SettingCost | None:
+        scaling = self.plan.scaling
+        row = None if scaling.metric is None else metrics.ROWS.get(scaling.metric.name)
+        if row is None or scaling.threshold is None:
+            return None
+        higher = [value for value in sorted(row.thresholds) if value > scaling.threshold]
+        changes = [
+            (value, values) for value in higher if (values := self._change_fields(tune.THRESHOLD, value)) is not None
+        ]
+        if not changes:
+            return None
+        enough = None if self.is_fitted else self._find_enough([values for _, values in reversed(changes)])
+        value, values = changes[0] if enough is None else (enough[tune.THRESHOLD], enough)
+        kept = None if enough is None else f"{value:g}"
+        verdict = UNKNOWN_SPEED if self.is_fitted else None
+        return self._compare("threshold", f"{scaling.threshold:g}", f"{value:g}", self.run(values), kept, verdict)
+
+    def _compare_delay(self) -> SettingCost | None:
+        delay = self.block.get(DELAY)
+        if not delay:
+            return None
+        shorter = [value for value in tune.DELAYS if value is None or value < delay]
+        changes = [values for value in shorter if (values := self._change_fields(DELAY, value)) is not None]
+        if not changes:
+            return None
+        enough = self._find_enough(changes)
+        kept = None if enough is None else format_duration(enough[DELAY] or 0)
+        return self._compare("scale-down delay", format_duration(delay), "0 s", self.run(changes[0]), kept)
+
+    def _compare_share(self) -> SettingCost | None:
+        smaller = shrink_share(self.plan)
+        case = self.cases[0]
+        if smaller is None or self.unit != "GPU":
+            return None
+        text, edits = smaller
+        document = case.document
+        for path, value in edits.items():
+            document = apply_change(document, path, value)
+        plan = plan_document(document, case.profile)
+        if plan is None or count_gpus_per_replica(plan) >= self.size:
+            return None
+        runs = self.run({}, size=count_gpus_per_replica(plan))
+        loss = "verify the speed first: the replay does not slow the server down"
+        return self._compare("share", f"{self.size:g} GPU", text, runs, verdict=loss)
+
+    def _compare_start(self) -> SettingCost:
+        now = self.cases[0].start_up
+        shorter = shorten_start(now)
+        runs = self.run({}, shorter)
+        return self._compare(
+            "start-up",
+            format_duration(now.seconds),
+            f"{format_duration(shorter.seconds)} (model cache)",
+            runs,
+            verdict="",
+        )
+
+    def _choose_change(self) -> SettingChange | None:
+        """Return the proposals together, or the better one alone if they do not keep the SLO together."""
+        joined = {name: value for values in self.proposals for name, value in values.items()}
+        choices = [joined, *self.proposals] if len(self.proposals) > 1 and self._is_valid(joined) else self.proposals
+        kept = [(self.run(values), values) for values in choices]
+        kept = [(runs, values) for runs, values in kept if runs.holds]
+        if not kept:
+            return None
+        runs, values = min(kept, key=lambda pair: pair[0].hours[0])
+        saved = _subtract(self.current.hours, runs.hours)
+        if saved.low <= 0:
+            return None
+        return SettingChange(describe_fields(values, self._read_current()), values, self._describe_use(runs), saved)
+
+    def _is_valid(self, values: tune.Values) -> bool:
+        merged = {**self.block, **values}
+        return tune.fits_hard_limit(merged) and self.cases[0].is_renderable(merged)
+
+    def _read_current(self) -> Mapping[str, Any]:
+        scaling = self.plan.scaling
+        return {MINIMUM: scaling.minimum, tune.THRESHOLD: scaling.threshold, **self.block}
+
+
+def describe_fields(fields: Mapping[str, Any], current: Mapping[str, Any]) -> str:
+    """Return changed fields as text: ``minReplicas 2 -> 1``."""
+    return ", ".join(
+        f"{name} {current.get(name)} -> {'unset' if value is None else value}" for name, value in fields.items()
+    )
+
+
+def format_range(value: SimulatedRange) -> str:
+    """Return a result without its sign, and the lowest and the highest of all seeds if they differ: ``12 (10 to 14)``."""
+    sign = -1 if value.value < 0 else 1
+    middle, low, high = (format_count(sign * number) for number in (value.value, value.low, value.high))
+    if sign < 0:
+        low, high = high, low
+    return middle if low == high == middle else f"{middle} ({low} to {high})"
+
+
+def format_count(value: float) -> str:
+    """Return hours or requests with three digits, all digits of a large whole part, and 0 for what is too small to show."""
+    if abs(value) < HIDDEN_HOURS:
+        return "0"
+    return f"{value:,.0f}" if abs(value) >= 100 or value == round(value) else f"{value:.3g}"  # noqa: PLR2004 - three digits
