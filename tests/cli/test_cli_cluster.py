@@ -1026,7 +1026,8 @@ def test_the_controller_in_a_pod_loads_neither_the_servers_code_nor_the_official
     program = """
 import sys
 from argparse import Namespace
-from ebbtide.cli import connection, controller
+from ebbtide.cli.base import connection
+from ebbtide.cli.operate import controller
 from ebbtide.cluster.client import pod
 from ebbtide.cluster.controller import process
 pod.is_in_cluster = lambda: True

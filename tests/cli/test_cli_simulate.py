@@ -237,7 +237,7 @@ def test_a_missing_extra_is_reported_with_its_installation(
     assert err == "ebbtide simulate: error: numpy is not installed; install the wheel with the extra simulate\n"
 
 
-@pytest.mark.parametrize("module", ["render", "simulate", "tune"])
+@pytest.mark.parametrize("module", ["author.render", "predict.simulate", "predict.tune"])
 def test_no_command_s_options_load_numpy(module: str) -> None:
     program = f"import sys; import ebbtide.cli.{module}; sys.exit('numpy' in sys.modules)"
 

@@ -256,7 +256,7 @@ import sys
 sys.modules["numba"] = None
 import numpy as np
 from ebbtide.core.autoscaler.targets import RevisionSettings
-from ebbtide.simulator import engine
+from ebbtide.simulator.engine import engine
 from ebbtide.simulator.data import StartUp, TrafficTrace
 from ebbtide.simulator.traffic.servers import parse_server
 from ebbtide.simulator.engine.setting import Setting
