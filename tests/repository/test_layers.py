@@ -62,14 +62,14 @@ IMPURE = {"socket", "subprocess", "ssl", "http.client", "urllib.request", "tempf
 
 
 class Source(NamedTuple):
-    """What the tests read in a module's source, from one parse of it."""
+    """Facts of a module that the tests read in its source, from one parse of it."""
 
     docstring: str | None
     #: Of each import, those inside functions too: the module after ``from``, and the names.
     imports: list[tuple[str | None, list[str]]]
     #: The lines of each class and function, and their maximum.
     definitions: list[tuple[str, int, int]]
-    #: Whether an import is relative.
+    #: True if an import is relative.
     relative: bool
 
 
