@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from ebbtide.cluster.controller.measure import (
     Readings,
     find_range,
 )
+from ebbtide.cluster.slo.source import SourceError
 from ebbtide.core.autoscaler import hpa
 from ebbtide.core.autoscaler.floor import PERIOD_SECONDS, Floor, FloorMetric, FloorSettings, Scraped
 from ebbtide.core.base import metrics
@@ -113,6 +115,20 @@ def read_latency(world: World) -> list[Any]:
     return readings.measure([LATENCY], "shop", "chat-00001", pods, server.clock.now())
 
 
+class SilentSource:
+    def samples(self, *_: Any) -> Any:
+        raise SourceError("no answer")
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=lambda metric: f"{metric.name}-{metric.scope}")
+def test_a_prometheus_that_does_not_answer_gives_no_value(metric: FloorMetric) -> None:
+    source: Any = SilentSource()
+    cluster: Any = Cluster()
+    readings = Readings(source, cluster, MetricQueries(PROFILE))
+    (row,) = readings.measure([metric], "shop", "chat-00001", pods(1), 1000.0)
+    assert (row.value, row.reason) == (None, "no answer")
+
+
 class Cluster:
     def read(self, path: str) -> dict[str, Any]:
         raise AssertionError(path)
@@ -138,6 +154,22 @@ def make_floor(metric: FloorMetric = LATENCY) -> Floor:
         times = dict.fromkeys(pods(4), now) if metric.scope == "pod" else {"": now}
         assert floor.decide(now, 4, 4, pods(4), [value], [Scraped(times)]).floor == 4
     return floor
+
+
+def test_the_metric_with_the_longest_range_decides_when_a_floor_falls_again() -> None:
+    other = FloorMetric(name="time-to-first-token", scope="pod", target=100)
+    floor = Floor(FloorSettings(minimum=0, maximum=8, metrics=(LATENCY, other), behavior=AT_ONCE))
+    counts: list[int] = []
+    for step in range(60):
+        now = 1000.0 + 15 * step
+        count = counts[-1] if counts else 4
+        values: list[Any] = [each(count, metric.target / 2) for metric in (LATENCY, other)]
+        times = dict.fromkeys(pods(count), now)
+        evidence = [Scraped(times, span=90.0), Scraped(times, span=300.0)]
+        counts.append(floor.decide(now, count, count, pods(count), values, evidence).floor)
+    changes = [step for step, (before, after) in enumerate(pairwise([4, *counts])) if after < before]
+    assert len(changes) >= 2
+    assert all(later - earlier >= 300 / 15 for earlier, later in pairwise(changes))
 
 
 def test_a_repeated_answer_confirms_nothing() -> None:
