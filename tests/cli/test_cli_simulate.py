@@ -285,6 +285,17 @@ def test_write_changes_the_spec_and_keeps_its_comments(run: Any, spec: Path) -> 
     assert run("check", spec).code == 0
 
 
+def test_what_violates_the_slo_on_the_rest_is_not_written(run: Any, spec: Path) -> None:
+    part = ("--part", "0.5", "--evaluations", "8")
+    code, out, err = tune(run, spec, *part, "--write", traffic="steps:0.5rps,1m,20rps,1m")
+
+    assert code == 1
+    assert "Recommended: " in out
+    assert "violates the SLO" in out
+    assert "unchanged" in err
+    assert spec.read_text() == SPEC
+
+
 def test_fields_to_keep_are_kept(run: Any, spec: Path) -> None:
     data = json.loads(tune(run, spec, "-o", "json", "--keep", "minReplicas,metric").out)
 

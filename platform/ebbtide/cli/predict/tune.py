@@ -129,6 +129,12 @@ def _run_search(options: Options, prepared: PreparedCase) -> int:
     if tuned.chosen is None:
         return 1
     if options.write:
+        rest = tuned.rest.get("chosen")
+        if rest is not None and not rest.holds:
+            sys.stderr.write(
+                f"{options.spec} is unchanged: the recommended settings violate the SLO on the rest of the traffic.\n"
+            )
+            return 1
         changes = diff_values(tuned.chosen.values, tuned.current.values)
         if changes:
             write_specs([(prepared.loaded, address_changes(changes))], "recommended settings")
