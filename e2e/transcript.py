@@ -94,7 +94,9 @@ class Transcript:
         """Return the recorded output of the next command, if that is this one."""
         blocks = parse(self.file.read_text()) if self.file.exists() else []
         number = len(self.blocks)
-        return blocks[number][1] if number < len(blocks) and blocks[number][0] == f"$ {line}" else None
+        return (
+            replace_volatile(blocks[number][1]) if number < len(blocks) and blocks[number][0] == f"$ {line}" else None
+        )
 
     def text(self) -> str:
         """Return the transcript as a file has it."""
