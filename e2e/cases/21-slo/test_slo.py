@@ -19,6 +19,7 @@ NAME = f"answer-{token_hex(2)}"
 """A run shortly after another must not find the other's requests."""
 LATENCY = 0.17
 START_DELAY = 3.0
+MEAN_LIMIT = 0.5
 REQUESTS = 60
 SLOW = 300
 """Seconds: scrapes come every 15 s, rules are looked at each minute, the operator takes its time with both."""
@@ -76,7 +77,9 @@ def test_slo(stage: Stage) -> None:
     # No more were within at the client than at the gateway, which counts a little more as within.
     within = sum(time <= 0.25 for time in times) / len(times)
     assert p95["reached"]["high"] >= within - 1e-6, (p95, within)
-    assert mean_verdict["outcome"] in {"kept", "broken"}
+    # On a slow machine the cold start takes so long that the limit is between the bounds of the mean.
+    low, high = latency["mean"]["low"], latency["mean"]["high"]
+    assert mean_verdict["outcome"] == ("kept" if high <= MEAN_LIMIT else "broken" if low > MEAN_LIMIT else "unknown")
     assert uptime["outcome"] == "unknown", "a few minutes are no ground for a verdict"
     assert told["replicaHours"] > 0
 
