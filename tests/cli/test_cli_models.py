@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -13,22 +12,6 @@ from ebbtide.core.translation import model_catalog as catalog
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-
-#: A manifest of a user, for whom the profile is that of a stock cluster.
-STRANGER = """\
-apiVersion: serving.knative.dev/v1
-kind: Service
-metadata: {name: llama}
-spec:
-  template:
-    spec:
-      containers:
-      - image: vllm/vllm-openai:latest
-        args: ["--model", "meta-llama/Llama-3.1-8B-Instruct", "--port", "8080"]
-        ports: [{containerPort: 8080}]
-        resources: {limits: {nvidia.com/gpu: "1"}}
-"""
 
 
 def new(run: Any, *words: str) -> Any:
@@ -175,26 +158,3 @@ def test_check_knows_the_model_of_a_service(run: Any, tmp_path: Path, spec: str,
         code for code in re.findall(r"[A-Z]+[0-9]{3}", ran.out + ran.err) if code in {"GPU128", "SRV193", "AUT073"}
     ]
     assert sorted(found) == sorted(codes), ran.out + ran.err
-
-
-def test_start_of_a_file_names_the_largest_saving(run: Any, tmp_path: Path) -> None:
-    file = tmp_path / "llama.yaml"
-    file.write_text(STRANGER)
-
-    ran = run("start", file)
-
-    assert ran.code == 0
-    assert "largest saving: weights, at most 81 s of each start, by start.weights" in ran.out
-    assert f"ebbtide tune {file} --traffic LOG --start --start-up weights=81s,load=120s" in ran.out
-    (estimate,) = json.loads(run("start", file, "-o", "json").out)
-    assert [part["fields"] for part in estimate["parts"]] == [["weights"]]
-
-
-def test_start_of_a_file_without_a_spec_is_an_error(run: Any, tmp_path: Path) -> None:
-    file = tmp_path / "deployment.yaml"
-    file.write_text("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n")
-
-    ran = run("start", file)
-
-    assert (ran.code, ran.out) == (1, "")
-    assert "SPEC005" in ran.err

@@ -1,15 +1,13 @@
-"""``ebbtide start``: split the last starts of a workload, or the estimated one of a spec, and show what would shorten them."""
+"""``ebbtide start``: split the last starts of a workload into phases, and show what would shorten them."""
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli.base import connection, terminal
-from ebbtide.cli.base.common import STDIN, exit_code, load_documents, print_problems, read_sources, read_specs_profile
 from ebbtide.cli.base.options import Options, make_option, make_output_option
 from ebbtide.cli.operate.slo import DAY, parse_period
-from ebbtide.core.report import ReportContent, ReportList, ReportTable, render_text
+from ebbtide.core.report import ReportContent, ReportList, ReportTable
 from ebbtide.core.units import format_duration, format_percent
 
 if TYPE_CHECKING:
@@ -17,12 +15,9 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.read.start_report import MonthlyUse, StartReport
     from ebbtide.core.profile.models import Profile
-    from ebbtide.core.translation.start_estimate import StartEstimate
 
 OPTIONS: Final = (
-    make_option(
-        "name", metavar="NAME|FILE", help="Name of the workload, or a spec or manifest whose start is estimated"
-    ),
+    make_option("name", metavar="NAME", help="Name of the workload"),
     *connection.PLACE,
     connection.NAMES,
     connection.COUNTS,
@@ -38,33 +33,8 @@ OPTIONS: Final = (
 )
 
 
-def run(options: Options) -> int:
-    # A name has neither of these characters.
-    return _estimate(options) if options.name == STDIN or {"/", "."} & {*options.name} else _measure(options)
-
-
-def _estimate(options: Options) -> int:
-    """Estimate the starts of the specs in a file, also of those that have errors with the profile."""
-    from ebbtide.core.translation.start_estimate import estimate_start
-    from ebbtide.core.translation.translate import complete_plan
-
-    profile, _ = read_specs_profile(options, [options.name])
-    estimates, problems = [], []
-    for loaded in load_documents(read_sources([options.name]), profile):
-        if loaded.inference is None:
-            problems += loaded.problems
-        else:
-            estimates.append((loaded.name, estimate_start(complete_plan(loaded.inference, profile)[0])))
-    print_problems(problems)
-    if options.output != "text":
-        terminal.write_data([estimate for _, estimate in estimates], options.output)
-    else:
-        sys.stdout.write("\n".join(render_text(_make_estimate_content(estimate, file)) for file, estimate in estimates))
-    return exit_code(problems)
-
-
 @connection.profile_command
-def _measure(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
+def run(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     from ebbtide.cluster.read.start_report import collect_starts, make_start_report
 
     workload = connection.find_live_workload(cluster, options)
@@ -76,26 +46,6 @@ def _measure(cluster: connection.Cluster, options: Options, profile: Profile) ->
     else:
         terminal.write_report(_make_content(report))
     return 0
-
-
-def _make_estimate_content(estimate: StartEstimate, file: str) -> ReportContent:
-    parts, rest = estimate.parts, estimate.rest_seconds
-    total = sum(part.seconds for part in parts) + rest
-    rows = [("PART", "SECONDS", "FROM"), *((part.name, str(part.seconds), part.basis) for part in parts)]
-    if rest:
-        rows.append(("rest", str(rest), "an assumption for the image, the engine and all else"))
-    advice = []
-    for order, part in zip(("largest saving", *["next"] * len(parts)), parts, strict=False):
-        fields = "".join(f", by start.{field}" for field in part.fields[:1])
-        advice += [f"{order}: {part.name}, at most {part.seconds} s of each start{fields}", f"  {part.advice}"]
-    if estimate.unknown:
-        fields = ", ".join(f"start.{field}" for field in estimate.unknown)
-        advice += [f"not estimated: the saving of {fields}", f"  after a start: ebbtide start {estimate.workload}"]
-    if parts:
-        phases = ",".join([*(f"{part.name}={part.seconds}s" for part in parts), f"load={rest}s"])
-        advice.append(f"with your traffic: ebbtide tune {file} --traffic LOG --start --start-up {phases}")
-    head = f"{estimate.workload}   {f'about {total} s, estimated' if total else 'no part of a start can be estimated'}"
-    return ReportContent(head, (ReportTable(rows if rest else [], right=-1), ReportList(advice)), estimate.notes)
 
 
 def _make_content(report: StartReport) -> ReportContent:
