@@ -31,6 +31,7 @@ from ebbtide.simulator.engine.setting import (  # noqa: E402
     knative_defaults,
     read_spec_setting,
 )
+from ebbtide.simulator.traffic.load import generate_traffic  # noqa: E402
 from ebbtide.simulator.traffic.server_model import ServerError  # noqa: E402
 from ebbtide.simulator.traffic.servers import (  # noqa: E402
     FixedServer,
@@ -72,9 +73,9 @@ def simulated(
 def test_a_cold_start_takes_start_up_and_service_time() -> None:
     """The first request triggers a scaling decision immediately; the activator probes pods at multiples of 200 ms."""
     result = simulated(setting(), traffic(7.0, seconds=20))
-    # Created at 7, ready at 12, and 12 is a multiple of 200 ms.
-    assert result.latency.tolist() == [5.0 + 1.0]
-    assert result.wait.tolist() == [5.0]
+    # Created at 7, ready at 12, too late for the probe at 12.
+    assert result.latency.tolist() == [5.2 + 1.0]
+    assert result.wait.tolist() == [5.2]
     assert result.cold.tolist() == [True]
     assert result.cold_starts == 1
     late = simulated(setting(), traffic(7.05, seconds=20))
@@ -85,9 +86,9 @@ def test_a_cold_start_takes_start_up_and_service_time() -> None:
 def test_the_activator_does_not_wait_for_kubernetes_readiness() -> None:
     """A pod that answers gets requests; for the autoscaler it counts as ready when Kubernetes reports it."""
     start = StartUp(schedule=1.0, pull=0.0, load=3.0, ready=1.5)
-    result = simulated(setting(), traffic(7.0, 11.05, 12.6, seconds=20), start=start)
-    # Created at 7, answers at 11, ready at 12.5.
-    assert result.wait.tolist() == [4.0, 0.0, 0.0]
+    result = simulated(setting(), traffic(7.0, 11.25, 12.6, seconds=20), start=start)
+    # Created at 7, answers at 11, detected at 11.2, ready at 12.5.
+    assert result.wait.tolist() == [4.2, 0.0, 0.0]
     assert result.cold.tolist() == [True, True, False]
     assert result.ready_seconds == 20.0 - 12.5
     # The activator waits for a probe that only the kubelet can run; readiness at 12.5 is detected at 12.6.
@@ -330,6 +331,19 @@ def test_a_longer_start_up_never_helps(limit: int) -> None:
         shares.append(float((result.latency <= 1.0).mean()))
     assert shares == sorted(shares, reverse=True)
     assert shares[0] > shares[-1]
+
+
+@pytest.mark.parametrize("seconds", [2.0, 8.0, 20.0])
+def test_a_start_up_of_whole_ticks_is_as_good_as_a_longer_one_within_the_tick(seconds: float) -> None:
+    """A pod that becomes ready at the time of a tick or of the activator's probe is not part of it."""
+    came = generate_traffic("steps:1rps,3m,12rps,5m,1rps,3m,prompt=500,output=200", 0)
+    tuned = setting(min_scale=1, max_scale=8, target=32.0, target_utilization_percentage=70.0)
+    for chosen in (tuned, knative_defaults(tuned)):
+        replicas = [
+            simulated(chosen, came, "llm:max=16,base=150ms", StartUp(0.0, 0.0, load, 0.0)).replica_seconds
+            for load in (seconds, seconds + 0.05)
+        ]
+        assert replicas[0] == pytest.approx(replicas[1], rel=0.01)
 
 
 def test_the_seed_determines_the_result() -> None:

@@ -478,11 +478,11 @@ def finish_request(w: EngineState, request: int, lost: bool) -> None:
 
 @kernel
 def starts(w: EngineState, pod: int, begins: int, answers: int) -> None:
-    """Schedule when the activator detects a pod; the pod reports from its first answer on."""
+    """Schedule when the activator detects a pod, by the first probe after its first answer; it reports from that answer on."""
     p = w.pods[pod]
     p.begins = begins
     # With an HPA, there is no activator.
-    p.see_at = state.FAR if w.state.is_direct or answers == state.FAR else -(-answers // state.PROBE) * state.PROBE
+    p.see_at = state.FAR if w.state.is_direct or answers == state.FAR else (answers // state.PROBE + 1) * state.PROBE
     p.flow_at = answers
     p.next_report = answers + 1 + draw(w.state.seed, state.STREAM_POD, p.number, SECOND)
     w.state.next_pod = min(w.state.next_pod, p.life, p.see_at)

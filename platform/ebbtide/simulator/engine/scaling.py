@@ -362,7 +362,10 @@ def run_autoscaler(w: EngineState, k: ScalerState) -> None:
 
 @kernel
 def advance(w: EngineState, k: ScalerState, until: int) -> None:
-    """Process all events up to a time, in order: at one time, pods change, requests end, time out and arrive, then the rest.
+    """Process all events up to a time, in order: at one time, requests end, time out and arrive, then the rest, then pods change.
+
+    A pod that becomes ready at the time of a tick is therefore not in that tick: endpoints and informers take some time to
+    report it to the autoscaler.
 
     Return earlier if the traffic and every request have ended, if no row is left for another pod, or after an event that
     created or ended pods of a shared pool of GPUs.
@@ -387,9 +390,7 @@ def advance(w: EngineState, k: ScalerState, until: int) -> None:
             return
         reckon(w, at)
         s.now = at
-        if s.next_pod == at:
-            next_change(w, k)
-        elif at_departure == at or (at_expiry == at and requests[oldest].pod >= 0):
+        if at_departure == at or (at_expiry == at and requests[oldest].pod >= 0):
             lost, request = at_departure != at, oldest
             if not lost:
                 request = w.heap[1]
@@ -407,8 +408,10 @@ def advance(w: EngineState, k: ScalerState, until: int) -> None:
             requests[arrived].is_cold = s.ready == 0
             s.arrived = arrived + 1
             route_request(w, k, arrived)
-        else:
+        elif clock == at:
             run_autoscaler(w, k)
+        else:
+            next_change(w, k)
 
 
 @kernel
