@@ -97,6 +97,11 @@ def test_the_json_is_json(run: Any, spec: Path) -> None:
     assert [run["name"] for run in data["runs"]] == ["this spec", "Knative's defaults"]
     assert [bound["bound"] for bound in data["runs"][0]["slo"]["bounds"]] == ["p99=10s", "mean=5s"]
     assert data["runs"][0]["gpuHours"] == pytest.approx(data["runs"][0]["replicaHours"] / 4, abs=1e-5)
+    spread = data["runs"][0]["spread"]
+    assert spread["simulations"] == 5
+    assert spread["replicaHours"]["low"] <= data["runs"][0]["replicaHours"] <= spread["replicaHours"]["high"]
+    assert spread["p95Seconds"]["low"] < spread["p95Seconds"]["high"]
+    assert [bound["bound"] for bound in spread["bounds"]] == ["p99=10s", "mean=5s"]
 
 
 def test_the_page_is_a_page(run: Any, spec: Path) -> None:

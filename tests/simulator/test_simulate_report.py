@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -198,7 +199,7 @@ def test_the_json_has_these_keys_and_no_other() -> None:
     assert list(data["runs"][0]) == [
         "name", "settings", "requests", "lost", "metColdStart", "coldStarts", "latencySeconds",
         "firstTokenSeconds", "interTokenSeconds", "outputTokens", "waitSeconds", "uptime", "replicaHours", "readyHours",
-        "utilisation", "gpuHours", "cost", "costPerMillionTokens", "slo", "boundBy", "timeline",
+        "utilisation", "gpuHours", "cost", "costPerMillionTokens", "slo", "spread", "boundBy", "timeline",
     ]  # fmt: skip
     assert data["runs"][0]["slo"] == {
         "holds": True,
@@ -206,6 +207,32 @@ def test_the_json_has_these_keys_and_no_other() -> None:
     }
     assert data["runs"][0]["boundBy"] == {"stable": 0.75, "panic": 0.25}
     assert {len(values) for values in data["runs"][0]["timeline"].values()} == {20}
+
+
+def test_the_spread_over_the_phases_has_the_lowest_and_the_highest_value() -> None:
+    bounds = slo.parse_bounds("p95=2s,mean=1500ms")
+    phases = [slo.measure_result(make_result([1.0] * (COUNT - late) + [3.0] * late), bounds) for late in (4, 3, 6)]
+    phases[1] = dataclasses.replace(phases[1], replica_hours=0.5)
+    run = report.SimulationRun("this spec", {}, make_result([1.0] * COUNT), phases[0], tuple(phases))
+    rows: dict[str, str] = {row[0]: row[1] for row in report.make_table_rows([run])}
+
+    assert rows["p95=2s"] == "96% (94%..97%) met in 2 of 3"
+    assert rows["mean=1.5s"] == "1.08 s (1.06 s..1.12 s) met"
+    assert rows["p95 response time"] == "1 s (1 s..3 s)"
+    assert rows["replica-hours"] == "0.02 (0.02..0.50)"
+    assert "(" not in rows["p50 response time"]
+    spread = report.report_to_json(dataclasses.replace(reported(), runs=(run,)))["runs"][0]["spread"]
+    assert spread == {
+        "simulations": 3,
+        "replicaHours": {"low": 0.016667, "high": 0.5},
+        "p95Seconds": {"low": 1.0, "high": 3.0},
+        "bounds": [
+            {"bound": "p95=2s", "low": 0.94, "high": 0.97},
+            {"bound": "mean=1.5s", "low": 1.06, "high": 1.12},
+        ],
+    }
+    outside = report.SimulationRun("this spec", {}, make_result([1.0] * COUNT), phases[2], tuple(phases))
+    assert report.make_table_rows([outside])[0][1] == "94% (94%..97%) VIOLATED in 1 of 3"
 
 
 def test_an_infinite_value_is_null_in_json() -> None:

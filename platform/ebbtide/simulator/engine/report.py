@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any, Final
 
@@ -32,6 +33,8 @@ class SimulationRun:
     values: Mapping[str, Any]
     result: SimulationResult
     measured: SimulationMeasurements
+    phases: tuple[SimulationMeasurements, ...] = ()
+    """Measurements of the same traffic with several seeds: the spread over the phases of the autoscaler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +77,33 @@ ROWS_OF_TABLE: Final[tuple[tuple[str, str], ...]] = (
 )
 
 
-def format_bound(measurement: BoundResult) -> str:
-    """Format a measurement against a bound for display."""
+#: Measurements whose spread over the phases is shown, in addition to those against the bounds of the SLO.
+_SPREAD: Final = ("p95", "replica_hours")
+
+
+def format_bound(measurement: BoundResult, phases: Sequence[BoundResult] = ()) -> str:
+    """Format a measurement against a bound for display, with its spread over the phases."""
     format_value = format_duration if measurement.bound.kind == "mean" else format_percent
-    return f"{format_value(measurement.value)} {'met' if measurement.holds else 'VIOLATED'}"
+    spread = _format_spread([phase.value for phase in phases], format_value)
+    holding = sum(phase.holds for phase in phases)
+    verdict = "met" if measurement.holds else "VIOLATED"
+    if 0 < holding < len(phases):
+        verdict += f" in {holding if measurement.holds else len(phases) - holding} of {len(phases)}"
+    return f"{format_value(measurement.value)}{spread} {verdict}"
 
 
-def format_measurement(name: str, measured: SimulationMeasurements) -> str:
-    value = getattr(measured, name)
+def _format_spread(values: Sequence[float], format_value: Callable[[float], str]) -> str:
+    """Format the lowest and the highest value; empty if both read the same."""
+    low, high = (format_value(each(values)) for each in (min, max)) if values else ("", "")
+    return "" if low == high else f" ({low}..{high})"
+
+
+def format_measurement(name: str, run: SimulationRun) -> str:
+    spread = [getattr(phase, name) for phase in run.phases] if name in _SPREAD else []
+    return _format_value(name, getattr(run.measured, name)) + _format_spread(spread, partial(_format_value, name))
+
+
+def _format_value(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if name in {"uptime", "utilization"}:
@@ -95,9 +117,14 @@ def make_table_rows(runs: Sequence[SimulationRun]) -> list[list[str]]:
     """Return the rows of the table, each with a label and a value per run; the SLO bounds come first."""
     table = []
     for index, bound in enumerate(runs[0].measured.bound_results):
-        table.append([bound.bound.name, *(format_bound(run.measured.bound_results[index]) for run in runs)])
+        of_runs = [(run.measured.bound_results[index], _list_phase_bounds(run, index)) for run in runs]
+        table.append([bound.bound.name, *(format_bound(*of_run) for of_run in of_runs)])
     shown_rows = [(name, title) for name, title in ROWS_OF_TABLE if _has_measurement(name, runs)]
-    return table + [[title, *(format_measurement(name, run.measured) for run in runs)] for name, title in shown_rows]
+    return table + [[title, *(format_measurement(name, run) for run in runs)] for name, title in shown_rows]
+
+
+def _list_phase_bounds(run: SimulationRun, index: int) -> list[BoundResult]:
+    return [phase.bound_results[index] for phase in run.phases]
 
 
 def _has_measurement(name: str, runs: Sequence[SimulationRun]) -> bool:
@@ -194,6 +221,7 @@ def _run_to_json(run: SimulationRun) -> dict[str, Any]:
         "name": run.name,
         "settings": dict(run.values),
         **serialize_body(run.measured),
+        "spread": _spread_to_json(run),
         "boundBy": {name: round_number(share) for name, share in list_causes(run.result)},
         "timeline": {
             "seconds": [round_number(value) for value in timeline.times.tolist()],
@@ -204,6 +232,24 @@ def _run_to_json(run: SimulationRun) -> dict[str, Any]:
             "waiting": [round_number(value) for value in timeline.queued.tolist()],
             "bound": list(timeline.bound),
         },
+    }
+
+
+def _spread_to_json(run: SimulationRun) -> dict[str, Any]:
+    """Return the lowest and the highest values of the phases."""
+
+    def find_range(values: Sequence[float]) -> dict[str, Any]:
+        return {"low": round_number(min(values)), "high": round_number(max(values))}
+
+    phases = run.phases or (run.measured,)
+    return {
+        "simulations": len(phases),
+        "replicaHours": find_range([phase.replica_hours for phase in phases]),
+        "p95Seconds": find_range([phase.p95 for phase in phases]),
+        "bounds": [
+            {"bound": result.bound.name, **find_range([phase.bound_results[index].value for phase in phases])}
+            for index, result in enumerate(run.measured.bound_results)
+        ],
     }
 
 

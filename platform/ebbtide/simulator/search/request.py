@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -149,6 +149,7 @@ def prepare_case(request: SimulationRequest, loaded: LoadedDocument, profile: Pr
     gpus = count_gpus_per_replica(plan)
     if price is not None and not gpus:
         notes.append("a replica has no GPU, so its cost is 0")
+    events = len(traffic.times) + words.DECISIONS * traffic.seconds
     case = Case(
         loaded.reading.native,
         profile,
@@ -159,7 +160,7 @@ def prepare_case(request: SimulationRequest, loaded: LoadedDocument, profile: Pr
         bounds,
         gpus,
         price,
-        fast=command == "tune" or len(traffic.times) + words.DECISIONS * traffic.seconds > words.MANY,
+        fast=command == "tune" or events * (words.SAMPLES if command == "simulate" else 1) > words.MANY,
     )
     return PreparedCase(request, loaded, plan, case, server_text, tuple(notes))
 
@@ -261,15 +262,22 @@ def workload_name_of(loaded: LoadedDocument) -> str:
 def make_report(
     prepared: PreparedCase, settings: Mapping[str, Setting], values: Mapping[str, dict[str, Any]]
 ) -> SimulationReport:
-    """Simulate several settings for comparison; ``values`` maps a setting's name to its fields of the spec."""
+    """Simulate several settings for comparison, each in ``SAMPLES`` simulations of the same traffic.
+
+    ``values`` maps a setting's name to its fields of the spec.
+    """
     from ebbtide.simulator.engine import report  # noqa: PLC0415 - it needs numpy
 
     case, notes = prepared.case, prepared.notes
-    results = {name: case.simulate_setting(setting) for name, setting in settings.items()}
-    runs = (
-        report.SimulationRun(name, values.get(name, {}), result, case.measure(result))
-        for name, result in results.items()
-    )
+    cases = [replace(case, seed=case.seed + phase) for phase in range(words.SAMPLES)]
+    runs = []
+    for name, setting in settings.items():
+        result = case.simulate_setting(setting)
+        measured = case.measure(result)
+        others = (each.measure(each.simulate_setting(setting)) for each in cases[1:])
+        runs.append(report.SimulationRun(name, values.get(name, {}), result, measured, (measured, *others)))
+    if runs:
+        notes += (f"(low..high): the same traffic in {words.SAMPLES} simulations, with other phases of the autoscaler",)
     return report.SimulationReport(
         workload_name_of(prepared.loaded),
         case.traffic,

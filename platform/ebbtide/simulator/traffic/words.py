@@ -18,6 +18,8 @@ TOKENS_SERVER: Final = "llm:max=16"
 PRICE_FORM: Final = "must be gpu-hour=PRICE, as in gpu-hour=2.5"
 #: Number of events from which compiling the engine saves time, for two simulations.
 MANY: Final = 100_000
+#: Number of simulations of each setting that `ebbtide simulate` compares, with consecutive seeds.
+SAMPLES: Final = 5
 #: Decisions in a second of simulated time: Knative's autoscaler decides every 2 s, and a day without requests has 43,200.
 DECISIONS: Final = 0.5
 #: Fields that a search for settings can leave unchanged.
