@@ -205,6 +205,9 @@ def test_measured_servers_are_listed(run: Any) -> None:
     assert code == 0
     assert out.count("gpu:h200/llama-3.1-70b/vllm,tp=") == 4
     assert all(words in out for words in ("at measured tokens", "in the range", "outside"))
+    assert "With another version, they are 44%, 76%, over 155 measurements" in out
+    assert out.count("unknown") == 4
+    assert " 0.18.0 " in run("servers", "vllm").out
     assert run("servers", "no-such-server").code == 1
 
 

@@ -46,11 +46,12 @@ FIT = ServingFit(
 )
 _ERROR = ErrorShares(0.05, 0.1)
 _HELD_OUT = HeldOutErrors(_ERROR, _ERROR, _ERROR)
-ERRORS = ServerErrors(((1000.0, 200.0),), _HELD_OUT, _HELD_OUT, _HELD_OUT)
+_VERSIONS = HeldOutErrors(*[ErrorShares(0.2, 0.4)] * 3)
+ERRORS = ServerErrors(((1000.0, 200.0),), _HELD_OUT, _HELD_OUT, _HELD_OUT, _VERSIONS)
 
 
 def make_server(most: int, fit: ServingFit = FIT, kv_tokens: int = 0) -> BatchingServer:
-    return BatchingServer(max_batch=most, fit=fit, errors=ERRORS, kv_tokens=kv_tokens)
+    return BatchingServer(max_batch=most, fit=fit, errors=ERRORS, engine="vllm 0.15.1", kv_tokens=kv_tokens)
 
 
 def predict_times(fit: ServingFit, prompt: float, output: float, concurrency: float) -> tuple[float, float]:
@@ -88,6 +89,7 @@ def test_the_table_is_consistent() -> None:
             server = parse_server(name)
             assert isinstance(server, BatchingServer)
             assert server.errors == entry.errors
+            assert server.engine == f"{entry.engine} (version {entry.version})"
             assert server.max_batch == entry.fit.concurrency.high
 
 
@@ -115,6 +117,11 @@ def test_traffic_beyond_the_measured_range() -> None:
         server.token_times(constant_traffic(10, 1.0, 20_000, 100))
     inside, outside = (server.notes(constant_traffic(10, 1.0, 1000, output)) for output in (100, 10))
     assert "100% of the requests are in this range" in inside[0]
+    assert server.engine in inside[0]
+    # The errors with another version come first.
+    assert inside[1].startswith(
+        "errors with another version of the engine: response 20%, 40%, first token 20%, 40%; at"
+    )
     assert " 0% of the requests are in this range" in outside[0]
     with pytest.raises(ServerError, match="no prompt token counts"):
         server.token_times(TrafficTrace("plain", np.zeros(1)))

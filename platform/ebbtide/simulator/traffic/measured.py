@@ -70,6 +70,8 @@ class ServerErrors(NamedTuple):
     """Errors at other token counts in the measured range: at least those of all servers."""
     outside: HeldOutErrors
     """Errors outside the measured range, as above."""
+    versions: HeldOutErrors
+    """Errors of measurements of other versions of the engines, of all servers together."""
 
 
 class Range(NamedTuple):
@@ -96,6 +98,8 @@ class ServerEntry:
     models: tuple[str, ...]
     gpu: str
     engine: str
+    version: str
+    """Version of the engine, "unknown" if the source does not state it."""
     tensor_parallel: int
     precision: str
     """Empty if the source does not state it."""
@@ -117,8 +121,9 @@ def load_table() -> tuple[dict[str, Any], tuple[ServerEntry, ...]]:
     """Return the table's header, with source and errors, and its servers."""
     data = json.loads(TABLE.read_text(encoding="utf-8"))
     head = {name: value for name, value in data.items() if name != "servers"}
-    inside, outside = (_read_errors(head[f"heldOutEverywhere{place}"]) for place in ("Inside", "Outside"))
-    return head, tuple(_read_entry(row, inside, outside) for row in data["servers"])
+    names = ("heldOutEverywhereInside", "heldOutEverywhereOutside", "otherVersions")
+    everywhere = [_read_errors(head[name]) for name in names]
+    return head, tuple(_read_entry(row, *everywhere) for row in data["servers"])
 
 
 def _read_errors(data: Mapping[str, Sequence[float]]) -> HeldOutErrors:
@@ -129,7 +134,9 @@ def _widest(one: HeldOutErrors, other: HeldOutErrors) -> HeldOutErrors:
     return HeldOutErrors(*(ErrorShares(*map(max, *pair)) for pair in zip(one, other, strict=True)))
 
 
-def _read_entry(row: Mapping[str, Any], inside: HeldOutErrors, outside: HeldOutErrors) -> ServerEntry:
+def _read_entry(
+    row: Mapping[str, Any], inside: HeldOutErrors, outside: HeldOutErrors, versions: HeldOutErrors
+) -> ServerEntry:
     fit = ServingFit(
         tuple(row["firstToken"]),
         tuple(row["step"]),
@@ -141,12 +148,13 @@ def _read_entry(row: Mapping[str, Any], inside: HeldOutErrors, outside: HeldOutE
         tuple(row["models"]),
         row["gpu"],
         row["engine"],
+        row["engineVersion"] or "unknown",
         row["tensorParallel"],
         row["precision"],
         row["measured"],
         row["points"],
         fit,
-        ServerErrors(shapes, by_row, _widest(by_shape, inside), _widest(by_shape, outside)),
+        ServerErrors(shapes, by_row, _widest(by_shape, inside), _widest(by_shape, outside), versions),
     )
 
 
@@ -173,6 +181,8 @@ class BatchingServer(Server):
 
     fit: ServingFit
     errors: ServerErrors
+    engine: str
+    """The engine with its version."""
     tokens: tuple[int, int] | None = None
     kv_tokens: int = 0
     """Tokens that the KV cache holds, 0 if unknown."""
@@ -243,6 +253,7 @@ class BatchingServer(Server):
         errors = [
             f"{where}: response {_format_errors(errors.total)}, first token {_format_errors(errors.first)}"
             for where, errors in (
+                ("with another version of the engine", self.errors.versions),
                 ("at measured token counts", self.errors.at),
                 ("at others in the range", self.errors.inside),
                 ("outside", self.errors.outside),
@@ -250,7 +261,7 @@ class BatchingServer(Server):
         ]
         share = f"{format_percent(inside)} of the requests are in this range, {format_percent(near)} have measured token counts"
         return (
-            f"the server was measured with {ranges}; {share}",
+            f"the server was measured with {self.engine}, {ranges}; {share}",
             f"errors {'; '.join(errors)} (median, 90th percentile)",
         )
 

@@ -181,6 +181,7 @@ def _make_measured_server(text: str, options: dict[str, str], slots: int | None)
     return BatchingServer(
         fit=entry.fit,
         errors=entry.errors,
+        engine=f"{entry.engine} (version {entry.version})",
         tokens=tokens,
         kv_tokens=kv_tokens,
         max_batch=slots or most,
