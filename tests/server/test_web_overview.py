@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ebbtide.cluster.slo.source import SHARED_SERIES, History, Ref, SeriesPoint, SourceError
-from ebbtide.server.web.parts import polls
+from ebbtide.server.web.pages import overview
+from ebbtide.server.web.parts import objectives, polls
 from ebbtide.server.web.parts.polls import SharedPolls
 from ebbtide.server.web.parts.tide import HEIGHT, STEP_WIDTH, add_series, draw_tide
 from website import BASE, FixedMetrics, Parsed, Site, apply_specs, backend_of, cluster
@@ -78,6 +79,22 @@ def test_the_overview_shows_figures_alerts_and_a_tide_per_workload(site: Site, m
         site.get("/overview")
         site.get("/workloads")
     assert metrics.polls == before
+
+
+def test_the_figures_and_alerts_are_those_of_all_workloads(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the number of drawings is limited."""
+    apply_specs(site, "chat", "embed", "alpha", "beta")
+    whole = Parsed(site.get("/overview").text)
+    monkeypatch.setattr(overview, "MAX_TIDES", 1)
+    # The queries have a limit, not the sums.
+    monkeypatch.setattr(objectives, "MAX_JUDGED", 3)
+    cut = Parsed(site.get("/overview").text)
+    assert len(cut.all("a", class_="name")) == 1
+    assert "3 more workloads: see Workloads" in cut.text
+    for page in (whole, cut):
+        assert "SLO in the last 24 hours 4 violated, 0 met" in page.text
+        assert "50 req/s all workloads" in page.text
+        assert "Needs attention 4 SLO violated alpha" in page.text
 
 
 def test_without_history_the_overview_says_so_and_shows_the_rest() -> None:

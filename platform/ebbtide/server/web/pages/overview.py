@@ -18,10 +18,10 @@ from ebbtide.cluster.slo.source import History, Ref, SourceError
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.web.parts import objectives, tide, words
 from ebbtide.server.web.parts.frame import PageVisit
-from ebbtide.server.web.parts.shared import TideRow, make_row, read_histories, sum_gpus
+from ebbtide.server.web.parts.shared import make_row, read_histories, sum_gpus
 from ebbtide.server.web.parts.words import Tone
 
-#: Maximum number of workloads with a tide.
+#: Maximum number of workloads with a tide; the figures and the alerts are those of all workloads.
 MAX_TIDES: Final = 48
 #: The sort order of tides and alerts.
 TONE_ORDER: Final = ("bad", "wait", "good", "calm")
@@ -41,35 +41,38 @@ class Alert:
 def show_overview(visit: PageVisit) -> Response:
     """Show the overview."""
     read = visit.backend.reads.workloads(visit.user)
-    statuses = sorted(read.value, key=lambda row: (TONE_ORDER.index(words.tone_of_phase(row.phase)), row.name))
-    shown = statuses[:MAX_TIDES]
+    statuses = [*read.value]
     trouble = ""
-    histories: Mapping[Ref, History] = {}
-    try:
-        histories = read_histories(visit, shown)
-    except SourceError as error:
-        trouble = str(error)
-    slos = objectives.judge_workloads(visit, shown)
+    histories: dict[Ref, History] = {}
+    slos: dict[Ref, words.SloState] = {}
+    for first in range(0, len(statuses), objectives.MAX_JUDGED):
+        part = statuses[first : first + objectives.MAX_JUDGED]
+        slos |= objectives.judge_workloads(visit, part)
+        try:
+            histories.update(read_histories(visit, part))
+        except SourceError as error:
+            trouble = str(error)
     report = visit.backend.costs.last(statuses)
-    rows = [make_row(row, slos, histories) for row in shown]
-    rows.sort(key=lambda row: (_rank_tone(row), row.status.name, row.status.namespace))
+    judged = [(status, slos.get(Ref(status.namespace, status.name), words.NO_SLO)) for status in statuses]
+    judged.sort(key=lambda row: (_rank_tone(*row), row[0].name, row[0].namespace))
+    rows = [make_row(status, slos, histories) for status, _ in judged[:MAX_TIDES]]
     return visit.render_page(
         "overview",
         page="overview",
         rows=[row for row in rows if not _is_idle(row.status)],
         idle=[row for row in rows if _is_idle(row.status)],
-        hidden_rows=len(statuses) - len(shown),
-        alerts=list_alerts(rows),
+        hidden_rows=len(statuses) - len(rows),
+        alerts=list_alerts(judged),
         changes=list_best_changes(report),
-        figures=sum_figures(visit, rows, histories),
+        figures=sum_figures(visit, judged, histories),
         trouble=trouble,
         box=(tide.WIDTH, tide.HEIGHT),
         age=read.age,
     )
 
 
-def _rank_tone(row: TideRow) -> int:
-    return TONE_ORDER.index(words.tone_with_slo(row.status.phase, row.slo))
+def _rank_tone(status: Status, slo: words.SloState) -> int:
+    return TONE_ORDER.index(words.tone_with_slo(status.phase, slo))
 
 
 def _is_idle(status: Status) -> bool:
@@ -78,23 +81,24 @@ def _is_idle(status: Status) -> bool:
     return is_empty and words.tone_of_phase(status.phase) in {"good", "calm"}
 
 
-def list_alerts(rows: Sequence[TideRow]) -> list[Alert]:
+def list_alerts(judged: Sequence[tuple[Status, words.SloState]]) -> list[Alert]:
     """Return what needs attention: failures first, then violated SLOs, then workloads that wait for resources."""
     alerts = []
-    for row in rows:
-        status = row.status
+    for status, slo in judged:
         tone = words.tone_of_phase(status.phase)
         if tone == "bad" or status.phase == "Pending":
             alerts.append(Alert(tone, status, status.phase, status.why, ""))
-        if row.slo.state == "violated":
-            alerts.append(Alert("bad", status, "SLO violated", row.slo.words, "/slo"))
+        if slo.state == "violated":
+            alerts.append(Alert("bad", status, "SLO violated", slo.words, "/slo"))
     alerts.sort(key=lambda alert: (TONE_ORDER.index(alert.tone), alert.title == "SLO violated", alert.status.name))
     return alerts
 
 
-def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Ref, History]) -> dict[str, Any]:
+def sum_figures(
+    visit: PageVisit, judged: Sequence[tuple[Status, words.SloState]], histories: Mapping[Ref, History]
+) -> dict[str, Any]:
     """Return the figures of all visible workloads together, None if unknown, and areas over the last 30 minutes."""
-    statuses = [row.status for row in rows]
+    statuses = [status for status, _ in judged]
     gpus_of = {ref: slo.gpus for ref, slo in objectives.read_objectives(visit, statuses).items() if slo.gpus}
     rates, gpu_rows, waiting_rows = [], [], []
     for ref, history in histories.items():
@@ -109,7 +113,7 @@ def sum_figures(visit: PageVisit, rows: Sequence[TideRow], histories: Mapping[Re
     total_rates, total_gpus = tide.add_series(rates), tide.add_series(gpu_rows)
     gpus_now = sum(row.replicas.ready * gpus_of.get(Ref(row.namespace, row.name), 0.0) for row in statuses)
     price = visit.backend.gpu_hour
-    states = [row.slo.state for row in rows]
+    states = [slo.state for _, slo in judged]
     return {
         "rate": next((value for value in reversed(total_rates) if value is not None), None),
         "rate_area": tide.draw_total(total_rates),
