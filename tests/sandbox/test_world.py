@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 
+from advice import list_texts  # noqa: E402
 from ebbtide.cluster.client.protocol import (  # noqa: E402
     DEPLOYMENT,
     EVENT,
-    HPA,
     KINDS,
     KNATIVE,
     KSERVE,
@@ -34,7 +34,7 @@ from ebbtide.cluster.client.protocol import (  # noqa: E402
     WatchChange,
 )
 from ebbtide.cluster.doctor import checks as doctor  # noqa: E402
-from ebbtide.cluster.read import inventory, status  # noqa: E402
+from ebbtide.cluster.read import inventory, records, status  # noqa: E402
 from ebbtide.cluster.slo.source import Ref  # noqa: E402
 from ebbtide.cluster.write import apply, projects  # noqa: E402
 from ebbtide.core.base import keys  # noqa: E402 - after the skip
@@ -353,8 +353,13 @@ def test_the_demonstration_is_consistent_and_shows_its_scenarios() -> None:
     }
     assert members["team-b"] == ["chris", "group:vision"]
     assert doctor.examine_cluster(sandbox.cluster, sandbox.profile, None) == ()
-    autoscaler = sandbox.cluster.get(HPA, "rank-00001", "team-a")
-    assert get_at(autoscaler, "status", "currentMetrics", 0, "pods", "current", "averageValue")
+    moderate = inventory.find_workload(sandbox.cluster, "moderate", "team-b", clock.now())
+    (revision,) = moderate.revisions
+    decision = records.read_decision(revision)
+    assert decision is not None
+    assert decision.floor == int(revision["metadata"]["annotations"][keys.MIN_SCALE]) > 1
+    assert records.find_revision_edits(moderate.top, moderate.service, revision) == ()
+    assert not any("was edited" in text for text in list_texts(moderate))
     pod = next(p for p in sandbox.cluster.list(POD, "team-a").items if p["metadata"]["name"].startswith("chat-"))
     lines = [*sandbox.cluster.logs("team-a", pod["metadata"]["name"], "user-container", LogQuery(5))]
     assert all("POST /v1/chat/completions 200" in line for line in lines)

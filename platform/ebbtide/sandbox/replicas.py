@@ -8,11 +8,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from ebbtide.cluster.client.protocol import HPA
+from ebbtide.cluster.client.protocol import HPA, REVISION
 from ebbtide.cluster.read.inventory import format_timestamp
+from ebbtide.cluster.read.records import format_decision
 from ebbtide.cluster.slo.source import Ref, StartTimes
 from ebbtide.core.autoscaler import hpa
 from ebbtide.core.autoscaler.arithmetic import SECOND
+from ebbtide.core.autoscaler.floor import FloorDecision
+from ebbtide.core.base import keys
 from ebbtide.core.translation.objects import Object
 from ebbtide.sandbox.counts import PeriodCounts, Tally, TokenTally
 from ebbtide.sandbox.simulated import Simulated
@@ -28,6 +31,8 @@ from ebbtide.simulator.traffic.server_model import Server
 
 #: Seconds until the pods of a deleted revision are gone.
 END_SECONDS: Final = 2.0
+#: The term of the simulated controller, which is the only one.
+LEADER: Final = "ebbtide-controller-0_1 since 2026-01-01T00:00:00Z"
 #: The sum of the routes' percentages, among which requests are distributed.
 _PERCENT_TOTAL: Final = 100
 
@@ -197,6 +202,8 @@ class RevisionReplicas:
         self.engine: engine.KnativeSimulation | engine.HpaSimulation
         self._is_settled = False
         self._reported: tuple[int, str, str] = (-1, "", "")
+        #: The floor that the revision has: its minimum until the first decision.
+        self._floor = setting.revision.min_scale or 0
         self._reported_hpa: tuple[int | None, int] = (None, -1)
         self._sums = (0, 0, 0)
         self._cold_starts = 0
@@ -324,8 +331,23 @@ class RevisionReplicas:
             self._reported = decision
             with self._moment(until):
                 self.cluster.scaled(self.namespace, self.name, *decision)
+        if isinstance(simulation, engine.FloorSimulation) and simulation.decision is not None:
+            self._write_floor(simulation.decision, until)
         if isinstance(simulation, engine.HpaSimulation) and simulation.average is not None:
             self._tell_hpa(simulation.average, simulation.replicas, until)
+
+    def _write_floor(self, decision: FloorDecision, until: int) -> None:
+        """Annotate the revision with a changed floor, as Ebbtide's controller does."""
+        if decision.floor == self._floor:
+            return
+        self._floor = decision.floor
+        with self._moment(until):
+            annotations = {
+                keys.MIN_SCALE: str(decision.floor),
+                keys.DECISION: format_decision(decision, format_timestamp(self._absolute(until))),
+                keys.LEADER: LEADER,
+            }
+            self.cluster.patch(REVISION, self.name, self.namespace, {"metadata": {"annotations": annotations}})
 
     def _tell_hpa(self, average: int, replicas: int, until: int) -> None:
         if (average, replicas) == self._reported_hpa:

@@ -11,10 +11,10 @@ from functools import partial
 from importlib.resources import files
 from typing import Any, Final
 
-from ebbtide.cluster.client.protocol import KSERVE, NODE, Clock
+from ebbtide.cluster.client.protocol import KSERVE, LEASE, NODE, Clock
 from ebbtide.cluster.slo.source import Ref
 from ebbtide.cluster.write import projects, revisions
-from ebbtide.core.base import keys
+from ebbtide.core.base import keys, names
 from ebbtide.core.documents import profiles
 from ebbtide.core.manifests.reader import read_documents
 from ebbtide.core.profile.models import Profile
@@ -22,7 +22,7 @@ from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.objects import Object
 from ebbtide.sandbox.clocks import RealClock
 from ebbtide.sandbox.furnished import furnish_cluster
-from ebbtide.sandbox.replicas import SimulatedBehavior
+from ebbtide.sandbox.replicas import LEADER, SimulatedBehavior
 from ebbtide.sandbox.store import make_bare
 from ebbtide.sandbox.world import World
 from ebbtide.simulator.data import StartUp
@@ -98,6 +98,7 @@ def demo_world(clock: Clock | None = None, seed: int = 0, hours: float = 3.0) ->
     for node in _make_nodes(chosen):
         world.cluster.put(node)
     furnish_cluster(world.cluster, chosen)
+    world.cluster.put(_make_lease())
     world.logging = False
     length = now - world.origin
     actions: list[tuple[float, Callable[[World], None]]] = [
@@ -155,6 +156,14 @@ EVENTS: Final[list[tuple[float, Callable[[World], None]]]] = [
 
 
 # The cluster.
+
+
+def _make_lease() -> Object:
+    """Return the Lease of Ebbtide's controller, which the simulation of each workload includes, so that it never stops."""
+    lease = make_bare(LEASE, names.CONTROLLER, "ebbtide")
+    lease["metadata"]["labels"] = {keys.APP_NAME: names.CONTROLLER}
+    lease["spec"] = {"holderIdentity": LEADER, "renewTime": "2999-01-01T00:00:00.000000Z"}
+    return lease
 
 
 def _make_nodes(chosen: Profile) -> Iterator[Object]:

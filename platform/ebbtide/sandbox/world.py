@@ -24,6 +24,7 @@ import numpy as np
 
 from ebbtide.cluster.client.protocol import DEPLOYMENT, KNATIVE, KSERVE, POD, REVISION, Clock, MissingError
 from ebbtide.cluster.read.pods import sum_requests
+from ebbtide.cluster.read.records import read_scale_record
 from ebbtide.cluster.slo.source import Ref
 from ebbtide.cluster.write import apply
 from ebbtide.core.autoscaler import hpa
@@ -44,12 +45,13 @@ from ebbtide.sandbox.store import make_bare
 from ebbtide.sandbox.traffic import SILENCE, Sender, parse_traffic_shape
 from ebbtide.simulator.data import TrafficTrace
 from ebbtide.simulator.engine.inputs import prepare_inputs, require_token_server
-from ebbtide.simulator.engine.setting import NotSimulated, Setting, from_annotations
+from ebbtide.simulator.engine.setting import NotSimulated, Setting, from_annotations, read_floor
 from ebbtide.simulator.traffic.load import slice_traffic
 from ebbtide.simulator.traffic.server_model import Server, ServerError
 from ebbtide.simulator.traffic.servers import LanguageModelServer, parse_server
 
 if TYPE_CHECKING:
+    from ebbtide.core.autoscaler.floor import FloorSettings
     from ebbtide.core.profile.models import Profile
 
 LOG: Final = logging.getLogger(__name__)
@@ -366,12 +368,9 @@ class World:
         service = str(revision["metadata"]["labels"][keys.KNATIVE_SERVICE])
         workload = self.workloads.get((namespace, service))
         if workload is None:
-            top = self.cluster.peek(KNATIVE, namespace, service)
-            owner = get_at(top, "metadata", "labels", keys.KSERVE_SERVICE)
-            if owner is not None:
-                top = self.cluster.peek(KSERVE, namespace, owner)
-            ref = Ref(namespace, owner or service)
-            behavior, simulated_server = self._behavior(ref, top or {})
+            top = self._find_top(revision)
+            ref = Ref(namespace, str(top["metadata"]["name"]))
+            behavior, simulated_server = self._behavior(ref, top)
             workload = SimulatedWorkload(
                 self, ref, behavior, simulated_server, self.source.tally(ref), counted_at=self._second * SECOND
             )
@@ -381,6 +380,14 @@ class World:
                 workload.token_share, workload.token_counts = float(share[0]), simulated_server.tokens
             self.workloads[namespace, service] = workload
         return revision, workload
+
+    def _find_top(self, revision: Object) -> Object:
+        """Return a revision's Knative Service, or the InferenceService that owns it."""
+        namespace, name = revision["metadata"]["namespace"], str(revision["metadata"]["labels"][keys.KNATIVE_SERVICE])
+        service = self.cluster.peek(KNATIVE, namespace, name)
+        owner = get_at(service, "metadata", "labels", keys.KSERVE_SERVICE)
+        top = service if owner is None else self.cluster.peek(KSERVE, namespace, owner)
+        return top or make_bare(KNATIVE, owner or name, namespace)
 
     def _behavior(self, ref: Ref, top: Object) -> tuple[SimulatedBehavior, Server]:
         """Return a workload's behavior and server: by its annotations, by the table, or by default."""
@@ -400,7 +407,7 @@ class World:
     def _setting(self, revision: Object) -> Setting:
         """Return a revision's scaling settings; one that cannot be simulated keeps its minimum replicas."""
         annotations = get_at(revision, "metadata", "annotations", default={})
-        spec = revision["spec"]
+        spec, top = revision["spec"], self._find_top(revision)
         try:
             setting = from_annotations(
                 annotations,
@@ -408,6 +415,7 @@ class World:
                 container_concurrency=spec.get("containerConcurrency"),
                 timeout=spec.get("timeoutSeconds"),
                 cpu_request=any(get_at(row, "resources", "requests", "cpu") for row in spec.get("containers", ())),
+                floor=_read_present_floor(top),
             )
             # Requests of the sandbox have no tokens.
             require_token_server(setting, None)
@@ -428,6 +436,16 @@ class World:
             if resource in counts:
                 return 1.0 / counts[resource]
         return 1.0
+
+
+def _read_present_floor(top: Object) -> FloorSettings | None:
+    """Return the settings of a workload's floor with its manual minimum; raise NotSimulated for a schedule."""
+    floor = read_floor(top)
+    if floor is None:
+        return None
+    if floor.schedule:
+        raise NotSimulated(keys.FLOOR, "a schedule is not simulated")
+    return replace(floor, minimum=max(floor.minimum, read_scale_record(top).minimum or 0))
 
 
 def _make_server(behavior: SimulatedBehavior) -> Server:

@@ -6,7 +6,6 @@ reader sees what was decided and why. Upstream: knative.dev/serving v0.51.0 pkg/
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -259,16 +258,8 @@ class Controller:
             self._decided[place] = decision.floor
             return
         now = self._clock.now()
-        record = {
-            "floor": floor,
-            "cause": cause,
-            "at": format_timestamp(now),
-            "metrics": [
-                {"name": row.name, "replicas": row.replicas, "value": row.usage, "target": row.target}
-                for row in decision.proposed
-            ],
-        }
-        annotations = {keys.MIN_SCALE: str(floor), keys.DECISION: json.dumps(record, separators=(",", ":"))}
+        record = records.format_decision(FloorDecision(floor, cause, decision.proposed), format_timestamp(now))
+        annotations = {keys.MIN_SCALE: str(floor), keys.DECISION: record}
         if not self._patch(live.namespace, revision, annotations):
             return
         self._decided[place] = decision.floor

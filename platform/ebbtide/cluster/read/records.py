@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ebbtide.cluster.read.inventory import LiveWorkload
-from ebbtide.core.autoscaler.floor import FloorError, read_settings
+from ebbtide.core.autoscaler.floor import FloorDecision, FloorError, read_settings
 from ebbtide.core.base import annotations as shapes
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import Record, UnreadableError, read_annotation, read_spec
@@ -203,6 +203,16 @@ def read_decision(revision: Object | None) -> Decision | None:
         return Decision(problem=problem) if problem else None
     rows = tuple(DecisionMetric(**row) for row in record.get("metrics", ()))
     return Decision(record["floor"], record["cause"], record["at"], rows)
+
+
+def format_decision(decision: FloorDecision, at: str) -> str:
+    """Return a decision as the annotation's value."""
+    rows = [
+        {"name": row.name, "replicas": row.replicas, "value": row.usage, "target": row.target}
+        for row in decision.proposed
+    ]
+    record = {"floor": decision.floor, "cause": decision.cause, "at": at, "metrics": rows}
+    return json.dumps(record, separators=(",", ":"))
 
 
 def read_desired_scale(scaler: Object | None) -> int | None:

@@ -345,9 +345,8 @@ def _add_floor(part: _ScalerExplanation, live: LiveWorkload, name: str) -> _Scal
     revision = inventory.find_by_name(live.revisions, name)
     decision = read_decision(revision)
     if decision is None:
-        words = "Ebbtide's controller has not decided yet: the floor is minReplicas. Check it with ebbtide doctor"
-        if settings.metrics and settings.minimum == 0:
-            words = "Ebbtide's controller has not raised the floor yet, so Knative decides alone"
+        held = f"it is minReplicas {settings.minimum}" if settings.minimum else "Knative decides alone"
+        words = f"Ebbtide's controller has not raised the floor yet, so {held}"
         return part._replace(reasons=[WhyReason("unknown", words), *part.reasons])
     if decision.floor is None:
         # The annotation that cannot be read is among the other influences.

@@ -110,7 +110,7 @@ def from_objects(objects: Sequence[Object], cluster: ProfileSpec) -> Setting:
             timeout=spec.get("timeoutSeconds"),
             cpu_request=any(cpu_requests),
             probed=not any(map(_needs_kubelet_probe, spec.get("containers", ()))),
-            floor=_read_floor(by_kind["Service"]),
+            floor=read_floor(by_kind["Service"]),
         )
     if "LLMInferenceService" in by_kind:
         raise NotSimulated(
@@ -138,11 +138,11 @@ def from_objects(objects: Sequence[Object], cluster: ProfileSpec) -> Setting:
         timeout=predictor.get("timeout"),
         cpu_request=bool(_get_cpu_request(container)),
         probed=not _needs_kubelet_probe(container),
-        floor=_read_floor(service),
+        floor=read_floor(service),
     )
 
 
-def _read_floor(top: Object) -> FloorSettings | None:
+def read_floor(top: Object) -> FloorSettings | None:
     """Return the settings of a workload's floor; raise NotSimulated for a metric whose values depend on other things."""
     text = (top["metadata"].get("annotations") or {}).get(keys.FLOOR)
     if text is None:
