@@ -79,6 +79,11 @@ def recorded(
             answers[query] = (name, RECORDED["instant"][name])
     ranges = queries.chart_queries(queries.choose_histogram(profile()), profile(), CHAT, STEP)
     answers |= {query: (name, RECORDED["range"][name]) for name, query in ranges.items()}
+    label, revision_queries = queries.revision_queries(profile(), CHAT)
+    answers |= {
+        query: (name, [{**row, "metric": {label: f"{CHAT.name}-00001"}} for row in RECORDED["range"][name]])
+        for name, query in revision_queries.items()
+    }
 
     of_many: dict[str, tuple[str, list[Any]]] = {}
     for refs in ([Ref("no-such-namespace", "nobody"), CHAT], [CHAT]):

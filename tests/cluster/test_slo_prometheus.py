@@ -77,6 +77,11 @@ def test_a_history_matches_the_recording(source: Any) -> None:
     series = source.history(CHAT, START, END, STEP).series
 
     assert [point.value for point in series["ready"]] == [0, 0, 0, 0, 1, 0, 0]
+    revisions = source.history(CHAT, START, END, STEP).revisions
+    assert {*revisions} == {"chat-00001"}
+    assert {name: revisions["chat-00001"][name] for name in ("ready", "wanted")} == {
+        name: series[name] for name in ("ready", "wanted")
+    }
     assert [point.value for point in series["rate"]] == pytest.approx([0, 0, 0, 0, 66 / 58, 66 / 58, 0])
     # Without requests, Prometheus returns NaN for a quantile, which results in no value.
     assert [point.value is None for point in series["p95"]] == [True, True, True, True, False, False, True]

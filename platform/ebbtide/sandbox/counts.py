@@ -7,10 +7,11 @@ are stored in rows of ten seconds, those of the last day. A query that covers pa
 from __future__ import annotations
 
 import math
+import re
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from ebbtide.cluster.slo.queries import ENVOY_BOUNDS
 from ebbtide.cluster.slo.source import (
+    REVISION_SERIES,
     SHARED_SERIES,
     Bucket,
     History,
@@ -39,6 +41,10 @@ MINUTE_SECONDS: Final = 60
 KEPT_STARTS: Final = 20
 #: Shortest range of a rate or a quantile in a history, in seconds.
 MIN_RANGE_SECONDS: Final = 60.0
+
+
+#: The end of a revision's name after that of its workload.
+_REVISION: Final = re.compile(r"(-predictor)?-[0-9]{5}")
 
 
 class PeriodCounts(NamedTuple):
@@ -246,6 +252,16 @@ class TallySource:
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         """Return time series with a point every ``step`` seconds; each point covers one step, or at least a minute."""
         self.settle()
+        revisions = {
+            other.name: own
+            for other, tally in [*self.tallies.items()]
+            if other.namespace == ref.namespace and _REVISION.fullmatch(other.name.removeprefix(ref.name))
+            for own in (_read_gauges(tally, start, end, step),)
+            if own
+        }
+        return replace(self._history(ref, start, end, step), revisions=revisions)
+
+    def _history(self, ref: Ref, start: float, end: float, step: float) -> History:
         starts, ends, rows = self.tallies.get(ref, Tally()).stack_rows()
         if not len(starts):
             return History(ref)
@@ -270,32 +286,55 @@ class TallySource:
             series[name] = np.asarray(
                 [compute_quantile(share, ENVOY_BOUNDS, row) if any(row) else math.nan for row in counts]
             )
-        place = np.searchsorted(starts, times, side="left") - 1
-        for number, name in enumerate(GAUGES):
-            is_covered = (place >= 0) & (times - back < ends[np.maximum(place, 0)])
-            series[name] = np.where(is_covered, rows[np.maximum(place, 0), _FIRST_GAUGE + number], np.nan)
-        points_by_name = {
-            name: tuple(
-                SeriesPoint(float(time), float(value) if is_covered and math.isfinite(value) else None)
-                for time, value, is_covered in zip(times, values, known, strict=True)
-            )
-            for name, values in series.items()
-        }
-        known_series = {
-            name: points for name, points in points_by_name.items() if any(point.value is not None for point in points)
-        }
-        return History(ref, known_series)
+        gauges = rows[:, _FIRST_GAUGE:]
+        return History(ref, _make_points(times, series | _take_last(starts, ends, gauges, times, back), known))
 
     def histories(
         self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = SHARED_SERIES
     ) -> dict[Ref, History]:
         """Return the series of ``SHARED_SERIES`` of each workload."""
-        histories = (self.history(ref, start, end, step) for ref in refs)
+        self.settle()
+        histories = (self._history(ref, start, end, step) for ref in refs)
         return {
             history.ref: History(history.ref, {name: history.series[name] for name in names if name in history.series})
             for history in histories
             if history.series
         }
+
+
+def _read_gauges(tally: Tally, start: float, end: float, step: float) -> dict[str, tuple[SeriesPoint, ...]]:
+    """Return those of ``REVISION_SERIES`` of a revision's tally."""
+    if not tally.rows:
+        return {}
+    times, back = np.arange(start, end + step / 2, step), max(step, MIN_RANGE_SECONDS)
+    # The gauges alone: the other columns of all rows are many numbers.
+    ends = np.asarray([row.end for row in tally.rows])
+    gauges = np.stack([row.values[_FIRST_GAUGE:] for row in tally.rows])
+    starts = np.asarray([row.start for row in tally.rows])
+    series = _take_last(starts, ends, gauges, times, back)
+    return _make_points(times, {name: series[name] for name in REVISION_SERIES}, times > starts[0])
+
+
+def _take_last(starts: Floats, ends: Floats, gauges: Floats, times: Floats, back: float) -> dict[str, Floats]:
+    """Return each gauge of the last row before each time that ended in the last ``back`` seconds; NaN without one."""
+    place = np.searchsorted(starts, times, side="left") - 1
+    row = np.maximum(place, 0)
+    is_covered = (place >= 0) & (times - back < ends[row])
+    return {name: np.where(is_covered, gauges[row, number], np.nan) for number, name in enumerate(GAUGES)}
+
+
+def _make_points(
+    times: Floats, series: dict[str, Floats], known: NDArray[np.bool_]
+) -> dict[str, tuple[SeriesPoint, ...]]:
+    """Return the points of those series that have a value at any time; ``known`` says at which times values count."""
+    points_by_name = {
+        name: tuple(
+            SeriesPoint(float(time), float(value) if is_covered and math.isfinite(value) else None)
+            for time, value, is_covered in zip(times, values, known, strict=True)
+        )
+        for name, values in series.items()
+    }
+    return {name: points for name, points in points_by_name.items() if any(point.value is not None for point in points)}
 
 
 def _sum_until(starts: Floats, ends: Floats, rows: Floats, times: Floats) -> Floats:

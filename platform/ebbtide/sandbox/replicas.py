@@ -156,8 +156,7 @@ class SimulatedWorkload:
             cold_starts += new_cold_starts
             ready += replicas.engine.ready
             desired += replicas.engine.replicas
-        main_replicas = max(self.routes, key=lambda route: route[1], default=(None, 0))[0]
-        compared = main_replicas.compared() if main_replicas is not None else (math.nan, math.nan, math.nan)
+        compared = self._compare()
         origin = self.world.origin
         self.tally.passed(
             origin + self.counted_at / SECOND,
@@ -176,10 +175,27 @@ class SimulatedWorkload:
                 *compared,
             ),
         )
-        for replicas in self.revisions.values() if self.is_split else ():
-            replicas.tally.passed(origin + self.counted_at / SECOND, origin + now / SECOND, PeriodCounts())
+        for replicas in self.revisions.values():
+            running = replicas.engine
+            stable, panic, target = replicas.compared()
+            counts = PeriodCounts(
+                ready=running.ready, wanted=running.replicas, stable=stable, panic=panic, target=target
+            )
+            replicas.tally.passed(origin + self.counted_at / SECOND, origin + now / SECOND, counts)
         self.counted_at = now
         self.up_seconds = self.zero_seconds = self.in_flight_seconds = 0.0
+
+    def _compare(self) -> tuple[float, float, float]:
+        """Return what the autoscalers of the routed revisions compare, per ready replica of all of them."""
+        if not self.routes:
+            return math.nan, math.nan, math.nan
+        _, _, target = max(self.routes, key=lambda route: route[1])[0].compared()
+        pods = [max(1, replicas.engine.ready) for replicas, _ in self.routes]
+        values = [replicas.compared() for replicas, _ in self.routes]
+        stable, panic = (
+            sum(row[index] * count for row, count in zip(values, pods, strict=True)) / sum(pods) for index in range(2)
+        )
+        return stable, panic, target
 
 
 class RevisionReplicas:

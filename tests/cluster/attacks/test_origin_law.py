@@ -244,7 +244,7 @@ def list_exposed() -> list[tuple[Target, list[Labels]]]:
         (
             autoscaler,
             [
-                {"__name__": name, namespace: OWN, service: "chat", "revision_name": REVISION}
+                {"__name__": name, namespace: OWN, service: "chat", pods.revision: REVISION}
                 for pods in (queries.AUTOSCALER, queries.AUTOSCALER_OPENCENSUS)
                 for namespace, service in [pods.owner]
                 for name in (
@@ -383,6 +383,7 @@ def list_report_queries(profile: Profile) -> dict[str, str]:
     for series in queries.START_TIMES.values():
         found[series] = queries.start_time_query(series, CHAT, WINDOW, only)
     found |= {f"chart {name}": query for name, query in queries.chart_queries(timer, profile, CHAT, 15).items()}
+    found |= {f"revision {name}": query for name, query in queries.revision_queries(profile, CHAT)[1].items()}
     for name, alternatives in queries.shared_queries(timer, profile, [CHAT], 15).items():
         found |= {f"list {name} {number}": query for number, (query, _) in enumerate(alternatives)}
     found["engines"] = queries.engine_series_query([CHAT], WINDOW)

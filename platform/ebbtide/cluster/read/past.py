@@ -9,8 +9,8 @@ pkg/controller/podautoscaler/horizontal.go (``SuccessfulRescale``).
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from ebbtide.cluster.client.protocol import LIVE_MANAGER
@@ -37,6 +37,7 @@ MARKED_EVENTS: Final[dict[str, MarkKind]] = {
 #: Longest step of a history, in seconds, whose points still show the autoscaler's windows.
 MAX_STEP_SECONDS: Final = 60.0
 ZERO_WORDS: Final = "scaled to zero: no requests"
+UNREADY_WORDS: Final = "no replica was ready, so the autoscaler had no metrics"
 NOT_REPEATED: Final = "the decision at this time cannot be repeated"
 
 
@@ -58,13 +59,17 @@ class PastDecisions:
     settings: Setting | None = None
     #: The name of their lower bound.
     low_name: str = why.MINIMUM
-    #: The desired replicas that were reported, by time.
-    wanted: dict[float, float] | None = None
+    #: The desired replicas that were reported, and those that were ready, by time.
+    wanted: Mapping[float, float] = field(default_factory=dict)
+    ready: Mapping[float, float] = field(default_factory=dict)
     unknown: str = ""
     #: Seconds between two points.
     step: float = 0.0
     #: The creation of the serving revision; its settings do not apply before.
     since: float = 0.0
+    #: The serving revision, and the decisions of the others with traffic.
+    revision: str = ""
+    others: tuple[PastDecisions, ...] = ()
 
     def list_causes(self) -> list[tuple[float, Cause]]:
         """Return the time of each decision with another cause than the one before, and its cause."""
@@ -83,8 +88,11 @@ class PastDecisions:
         low, high = targets.scale_bounds(self.settings.revision, self.settings.config)
         if step.reading.ready == 0 and step.delayed == 0:
             return "zero"
-        if step.panicking:
+        hidden = self._make_decision(index).hidden
+        if step.panicking or hidden in {"peak", "panic"}:
             return "panic"
+        if hidden:
+            return "delay"
         if step.delayed < low or (high and step.delayed > high):
             return "bound"
         return "delay" if step.delayed > step.desired else "stable"
@@ -96,31 +104,53 @@ class PastDecisions:
             for mark in self.marks
             if abs(mark.time - time) <= max(self.step, 1.0)
         ]
-        return (*marks, *self._explain_step(time))
+        # Of several revisions with traffic, each that existed then is explained.
+        known = [row for row in (self, *self.others) if row.since <= time] or [self]
+        if len(known) == 1:
+            return (*marks, *known[0].explain_step(time))
+        return (
+            *marks,
+            *(
+                replace(reason, words=f"{row.revision}: {reason.words}")
+                for row in known
+                for reason in row.explain_step(time)
+            ),
+        )
 
-    def _explain_step(self, time: float) -> Iterator[WhyReason]:
-        index = bisect_right(self.steps, time + 0.5, key=lambda step: step.reading.time) - 1
-        if self.unknown or self.settings is None or index < 0:
-            yield WhyReason("unknown", self.unknown or f"{NOT_REPEATED}: the autoscaler's metrics are missing")
+    def explain_step(self, time: float) -> Iterator[WhyReason]:
+        """Yield the decision of this revision at a time."""
+        if self.unknown or self.settings is None:
+            yield WhyReason("unknown", self.unknown)
             return
         if time < self.since:
             yield WhyReason("rollout", f"{NOT_REPEATED}: another revision was serving")
             return
-        steps = self.steps[: index + 1]
-        last = steps[-1]
-        if last.reading.time < time - 2 * self.step:
-            if (self.wanted or {}).get(time) == 0:
+        low, high = targets.scale_bounds(self.settings.revision, self.settings.config)
+        if low == high and low and self.low_name == why.MINIMUM:
+            yield WhyReason("bound", why.explain_fixed_bounds(low))
+            return
+        index = bisect_right(self.steps, time + 0.5, key=lambda step: step.reading.time) - 1
+        last = self.steps[index] if index >= 0 else None
+        if last is not None and last.reading.time >= time - 2 * self.step:
+            if last.reading.ready == 0 and last.delayed == 0:
                 yield WhyReason("rest", ZERO_WORDS)
-                return
-            yield WhyReason("unknown", f"{NOT_REPEATED}: the autoscaler's metrics are missing")
+            else:
+                yield from why.explain_decision(self._make_decision(index))
             return
-        if last.reading.ready == 0 and last.delayed == 0:
+        moment = max((known for known in self.wanted if time - 2 * self.step <= known <= time + 0.5), default=-1.0)
+        if self.wanted.get(moment) == 0:
             yield WhyReason("rest", ZERO_WORDS)
-            return
-        reported = (self.wanted or {}).get(last.reading.time)
-        yield from why.explain_decision(
-            ReplayedDecision(self.settings, steps, -1 if reported is None else int(reported), self.low_name)
-        )
+        elif self.ready.get(moment) == 0:
+            yield WhyReason("pods", UNREADY_WORDS)
+        else:
+            yield WhyReason("unknown", f"{NOT_REPEATED}: the autoscaler's metrics are missing")
+
+    def _make_decision(self, index: int) -> ReplayedDecision:
+        assert self.settings is not None
+        time = self.steps[index].reading.time
+        reported = self.wanted.get(time, -1)
+        since = why.find_rise(self.wanted, reported, time)
+        return ReplayedDecision(self.settings, self.steps[: index + 1], int(reported), self.low_name, since)
 
 
 def replay_history(live: LiveWorkload, history: History, step: float, cluster: ProfileSpec) -> PastDecisions:
@@ -130,25 +160,34 @@ def replay_history(live: LiveWorkload, history: History, step: float, cluster: P
         for _, point in history.find_cold_starts()
     )
     marks = tuple(sorted([*_list_marks(live), *cold_starts], key=lambda mark: mark.time))
-    name = why.serving_revision(live)
-    if not why.is_scaled_by_kpa(live, name):
+    names = why.list_kpa_revisions(live)
+    if not names:
         words = "an HPA decides, and its past metrics are not recorded" if live.hpas else "no autoscaler decides"
         return PastDecisions(marks, unknown=words, step=step)
     if step > MAX_STEP_SECONDS:
         words = f"{NOT_REPEATED}: select a time range of at most 6 hours, whose points show the autoscaler's windows"
         return PastDecisions(marks, unknown=words, step=step)
+    first, *others = (_replay_revision(live, history, name, step, cluster) for name in names)
+    return replace(first, marks=marks, others=tuple(others))
+
+
+def _replay_revision(
+    live: LiveWorkload, history: History, name: str, step: float, cluster: ProfileSpec
+) -> PastDecisions:
+    """Repeat the decisions of one revision's autoscaler."""
     try:
         settings = why.read_scaler_settings(live, name, why.autoscaler_settings(live, cluster))
     except setting.NotSimulated as error:
-        return PastDecisions(marks, unknown=f"{NOT_REPEATED}: {error}", step=step)
-    steps = why.replay_decisions(
-        targets.make_decider(settings.revision, settings.config), tuple(why.join_series(history))
-    )
+        return PastDecisions((), unknown=f"{NOT_REPEATED}: {error}", step=step, revision=name)
+    own = why.select_revision(history, live, name)
+    steps = why.replay_decisions(targets.make_decider(settings.revision, settings.config), tuple(why.join_series(own)))
     revision = inventory.find_by_name(live.revisions, name)
     created = 0.0 if revision is None else inventory.parse_timestamp(revision["metadata"].get("creationTimestamp"))
-    known = {point.time: point.value for point in history.series.get("wanted", ()) if point.value is not None}
+    known = why.read_points(own, "wanted")
     low_name = why.name_minimum(live, targets.scale_bounds(settings.revision, settings.config)[0])
-    return PastDecisions(marks, steps, settings, low_name, known, "", step, created)
+    return PastDecisions(
+        (), steps, settings, low_name, known, why.read_points(own, "ready"), step=step, since=created, revision=name
+    )
 
 
 def _list_marks(live: LiveWorkload) -> Iterator[Mark]:

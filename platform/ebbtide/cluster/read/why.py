@@ -9,9 +9,11 @@ pkg/reconciler/autoscaling/kpa/scaler.go; k8s.io/kubernetes pkg/controller/podau
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import takewhile
+from operator import sub
+from statistics import median
 from typing import Final, Literal, NamedTuple
 
 from ebbtide.cluster.read import claims as of_claim
@@ -19,7 +21,13 @@ from ebbtide.cluster.read import inventory, scaling_state
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload, ResourceHolder
 from ebbtide.cluster.read.phases import compute_phase
-from ebbtide.cluster.read.records import FLOOR_WORDS, find_unreadable, read_decision, read_desired_scale
+from ebbtide.cluster.read.records import (
+    FLOOR_WORDS,
+    find_unreadable,
+    read_decision,
+    read_desired_scale,
+    serving_revisions,
+)
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.slo.source import History, MetricsSource, Ref, SourceError
 from ebbtide.core.autoscaler import hpa, kpa, targets
@@ -114,6 +122,8 @@ class Why:
     reasons: tuple[WhyReason, ...]
     numbers: dict[str, float | str | None]
     sums: tuple[str, ...]
+    #: ``numbers`` of each revision, if several have traffic: each has its own autoscaler.
+    revisions: dict[str, dict[str, float | str | None]] = field(default_factory=dict)
     #: Holders of the resource that it waits for, if it waits for a GPU.
     holders: tuple[ResourceHolder, ...] = ()
 
@@ -139,6 +149,18 @@ class _ScalerExplanation(NamedTuple):
     reasons: list[WhyReason]
     numbers: dict[str, float | str | None]
     sums: list[str]
+    revisions: Mapping[str, dict[str, float | str | None]] = {}
+
+
+def _join_revisions(parts: Mapping[str, _ScalerExplanation]) -> _ScalerExplanation:
+    """Return the explanation of all revisions with traffic, the latest ready one first; of several, each line has the name."""
+    first = next(iter(parts.values()))
+    if len(parts) == 1:
+        return first
+    reasons = [replace(row, words=f"{name}: {row.words}") for name, part in parts.items() for row in part.reasons]
+    sums = [line for name, part in parts.items() for line in (f"{name}:", *part.sums)]
+    numbers = {name: part.numbers for name, part in parts.items()}
+    return _ScalerExplanation(first.scaler, reasons, first.numbers, sums, numbers)
 
 
 def _explain_by(topic: Topic, words: str, scaler: Scaler = "none") -> _ScalerExplanation:
@@ -169,14 +191,17 @@ def _explain_replicas(
     live: LiveWorkload, state: Status, source: MetricsSource | None, when: float, cluster: ProfileSpec | None
 ) -> Why:
     replicas = state.replicas
-    name = serving_revision(live)
     if state.phase in {"Stopped", "Stopping", "Deleting"}:
         part = _explain_by("rest", state.why)
-    elif is_scaled_by_kpa(live, name):
-        part = _explain_kpa(live, state, name, _read_history(live, source, when), autoscaler_settings(live, cluster))
-        part = _add_floor(part, live, name)
+    elif names := list_kpa_revisions(live):
+        history, settings = _read_history(live, source, when), autoscaler_settings(live, cluster)
+        parts = {}
+        for name in names:
+            own = history if isinstance(history, str) else _select_recent(history, live, name, when)
+            parts[name] = _add_floor(_explain_kpa(live, state, name, own, settings), live, name)
+        part = _join_revisions(parts)
     elif live.hpas:
-        part = _explain_hpa(inventory.find_by_name(live.hpas, name) or live.hpas[-1], state)
+        part = _explain_hpa(inventory.find_by_name(live.hpas, serving_revision(live)) or live.hpas[-1], state)
     else:
         part = _explain_fixed(live, state)
     return Why(
@@ -187,6 +212,7 @@ def _explain_replicas(
         reasons=(*part.reasons, *_explain_influences(live, state, part)),
         numbers=part.numbers,
         sums=tuple(part.sums),
+        revisions=dict(part.revisions),
         holders=_list_gpu_holders(live),
     )
 
@@ -196,8 +222,8 @@ def _explain_replicas(
 
 def serving_revision(live: LiveWorkload) -> str:
     """Return the name of the latest ready revision, else of the newest; empty if there is none."""
-    for field in ("latestReadyRevisionName", "latestCreatedRevisionName"):
-        revision = get_at(live.service, "status", field, default="")
+    for key in ("latestReadyRevisionName", "latestCreatedRevisionName"):
+        revision = get_at(live.service, "status", key, default="")
         if revision:
             return str(revision)
     return ""
@@ -206,6 +232,13 @@ def serving_revision(live: LiveWorkload) -> str:
 def is_scaled_by_kpa(live: LiveWorkload, name: str) -> bool:
     scaler = inventory.find_by_name(live.scalers, name)
     return scaler is not None and read_annotations(scaler).get(keys.CLASS, keys.CLASS_KPA) == keys.CLASS_KPA
+
+
+def list_kpa_revisions(live: LiveWorkload) -> list[str]:
+    """Return the revisions with traffic that the KPA scales, the latest ready one first; without traffic, that one alone."""
+    names = [serving_revision(live), *serving_revisions(live)]
+    served = [name for name in dict.fromkeys(names) if name in serving_revisions(live)] or names[:1]
+    return [name for name in served if is_scaled_by_kpa(live, name)]
 
 
 def read_scaler_settings(live: LiveWorkload, name: str, cluster: ProfileSpec) -> Setting:
@@ -244,18 +277,23 @@ def autoscaler_settings(live: LiveWorkload, cluster: ProfileSpec | None) -> Prof
     return cluster or ProfileSpec()
 
 
-def _read_history(live: LiveWorkload, source: MetricsSource | None, now: float) -> tuple[ScalerReading, ...] | str:
-    """Return the autoscaler's recent input, oldest first, or the reason why it is unknown."""
+def _read_history(live: LiveWorkload, source: MetricsSource | None, now: float) -> History | str:
+    """Return a workload's recent series, or the reason why they are unknown."""
     if source is None:
         return "the exact load is unknown, because Prometheus was not queried"
     try:
-        history = source.history(Ref(live.namespace, live.name), now - lookback_seconds(live), now, kpa.TICK_INTERVAL)
+        return source.history(Ref(live.namespace, live.name), now - lookback_seconds(live), now, kpa.TICK_INTERVAL)
     except SourceError as error:
         return f"the exact load is unknown: {error}"
-    readings = tuple(join_series(history))
+
+
+def _select_recent(history: History, live: LiveWorkload, revision: str, now: float) -> History | str:
+    """Return the recent series of a revision's autoscaler, or the reason why they are unknown."""
+    own = select_revision(history, live, revision)
+    readings = tuple(join_series(own))
     if not readings or readings[-1].time < now - MAX_AGE_SECONDS:
         return "the exact load is unknown, because Prometheus has no recent data for this workload"
-    return readings
+    return own
 
 
 def lookback_seconds(live: LiveWorkload) -> float:
@@ -273,6 +311,23 @@ def _decision_span(annotations: dict[str, str]) -> float:
     return 2 * max(window, read.revision.scale_down_delay or 0.0)
 
 
+def select_revision(history: History, live: LiveWorkload, revision: str) -> History:
+    """Return the series of one revision's autoscaler: its own, or those of the workload if no other one has replicas."""
+    if own := history.revisions.get(revision):
+        return History(history.ref, own)
+    shared = any(
+        scaling_state.desired_replicas(live, row["metadata"]["name"])
+        for row in live.revisions
+        if row["metadata"]["name"] != revision
+    )
+    return History(history.ref) if shared else history
+
+
+def read_points(history: History, name: str) -> dict[float, float]:
+    """Return the known values of a series by time."""
+    return {point.time: point.value for point in history.series.get(name, ()) if point.value is not None}
+
+
 def join_series(history: History) -> Iterator[ScalerReading]:
     """Yield a reading for each time with known averages; the source reports them per ready replica."""
     series = {name: dict(points) for name, points in history.series.items()}
@@ -285,7 +340,7 @@ def join_series(history: History) -> Iterator[ScalerReading]:
 
 
 def _explain_kpa(
-    live: LiveWorkload, state: Status, name: str, readings: tuple[ScalerReading, ...] | str, cluster: ProfileSpec
+    live: LiveWorkload, state: Status, name: str, history: History | str, cluster: ProfileSpec
 ) -> _ScalerExplanation:
     scaler = inventory.find_by_name(live.scalers, name) or {}
     try:
@@ -314,21 +369,20 @@ def _explain_kpa(
         return part._replace(numbers=numbers)
     low_name = name_minimum(live, low)
     if low == high and low:
-        fixed = (
-            _explain_fixed_bounds(low)
-            if low_name == MINIMUM
-            else f"{low_name} is maxReplicas {high}, so Knative adds none"
-        )
-        return _explain_by("bound", fixed, "kpa")._replace(numbers=numbers)
-    if reported == 0 and state.replicas.ready == 0:
+        return _explain_by("bound", explain_fixed_bounds(high, low_name), "kpa")._replace(numbers=numbers)
+    ready = next((row.ready for row in state.revisions if row.name == name), state.replicas.ready)
+    if reported == 0 and ready == 0:
         reasons = [_explain_zero(scaler, revision, live.now)]
         return _ScalerExplanation("kpa", reasons, numbers, [_make_target_line(spec)])
     last_replica = _explain_last_replica(scaler, revision, config, reported, live.now)
-    if isinstance(readings, str):
-        reasons = [*_explain_bounds(spec, (low, high), low_name, reported, readings), *last_replica]
+    if isinstance(history, str):
+        reasons = [*_explain_bounds(spec, (low, high), low_name, reported, history), *last_replica]
         return _ScalerExplanation("kpa", reasons, numbers, [_make_target_line(spec)])
-    last = readings[-1]
-    decision = ReplayedDecision(settings, replay_decisions(spec, readings), reported, low_name)
+    readings = tuple(join_series(history))
+    last, wanted = readings[-1], read_points(history, "wanted")
+    decision = ReplayedDecision(
+        settings, replay_decisions(spec, readings), reported, low_name, find_rise(wanted, reported, last.time)
+    )
     numbers |= {"stable": last.stable, "panic": last.panic, "desired": decision.desired, "asOf": last.time}
     reasons = [*explain_decision(decision), *last_replica]
     return _ScalerExplanation("kpa", reasons, numbers, list(_make_calculation(decision)))
@@ -447,6 +501,13 @@ def replay_decisions(spec: kpa.DeciderSpec, readings: Sequence[ScalerReading]) -
     return tuple(steps)
 
 
+def find_rise(wanted: Mapping[float, float], reported: float, time: float) -> float:
+    """Return the first time from which on at least the reported replicas were desired until ``time``."""
+    before = sorted((moment for moment in wanted if moment <= time), reverse=True)
+    held = [*takewhile(lambda moment: wanted[moment] >= reported, before)]
+    return held[-1] if held else time
+
+
 class ReplayedDecision(NamedTuple):
     """A repeated decision with all of its inputs."""
 
@@ -457,6 +518,38 @@ class ReplayedDecision(NamedTuple):
     reported: int
     #: The name of the lower bound: ``MINIMUM`` or ``FLOOR``.
     low_name: str
+    #: The time since which it has reported at least as many.
+    since: float = math.inf
+
+    @property
+    def within(self) -> int:
+        """The desired number of replicas within the bounds."""
+        low, high = targets.scale_bounds(self.settings.revision, self.settings.config)
+        return max(low, min(self.desired, high or self.desired))
+
+    @property
+    def sample_seconds(self) -> float:
+        """The usual time between two samples: between two changes of the averages."""
+        changes = [
+            row.reading.time
+            for row, before in zip(self.steps[1:], self.steps, strict=False)
+            if (row.reading.stable, row.reading.panic) != (before.reading.stable, before.reading.panic)
+        ]
+        return median(map(sub, changes[1:], changes)) if len(changes) > 1 else 0.0
+
+    @property
+    def hidden(self) -> Literal["", "peak", "panic", "delay"]:
+        """The cause that the samples do not show, if more replicas are reported than they give: a peak, or the hold after one.
+
+        Knative decides every 2 s on windows as short as 6 s. After a peak, panic mode lasts a stable window at least, and the
+        scale-down delay begins with its end.
+        """
+        if self.reported <= max(self.within, 1) or self.sample_seconds <= kpa.TICK_INTERVAL:
+            return ""
+        age = self.last.time - self.since
+        if age < self.sample_seconds:
+            return "peak"
+        return "delay" if self.spec.scale_down_delay and age > self.spec.stable_window else "panic"
 
     @property
     def spec(self) -> kpa.DeciderSpec:
@@ -521,10 +614,21 @@ def explain_decision(decision: ReplayedDecision) -> Iterator[WhyReason]:
         )
     if high and decision.desired > high:
         yield WhyReason("bound", f"limited by maxReplicas {high}: {count_noun(decision.desired, 'replica')} desired")
-    within = max(low, min(decision.desired, high or decision.desired))
-    if decision.reported >= 0 and within != decision.reported and not (within == 0 and decision.reported == 1):
+    within = decision.within
+    if decision.hidden:
+        kept = {
+            "peak": "",
+            "panic": f"; panic mode keeps the replicas until the load has been lower for {format_duration(spec.stable_window)}",
+            "delay": f"; scaleDownDelay {format_duration(spec.scale_down_delay)} keeps the replicas",
+        }[decision.hidden]
         yield WhyReason(
             "pace",
+            f"{count_noun(decision.reported, 'replica')} decided, although the samples give {within}: the load had a peak between "
+            f"two samples, which are {format_duration(decision.sample_seconds)} apart{kept}",
+        )
+    elif decision.reported >= 0 and within != decision.reported and not (within == 0 and decision.reported == 1):
+        yield WhyReason(
+            "unknown",
             f"the autoscaler reports {decision.reported}, but the latest metrics give {within}: it decides every "
             f"{format_duration(kpa.TICK_INTERVAL)}, and the metrics arrive later",
         )
@@ -632,7 +736,7 @@ def _explain_hpa(hpa_object: Object, state: Status) -> _ScalerExplanation:
     if never_higher and low != high and values:
         reasons.append(WhyReason("bound", f"minReplicas {low} is the lower limit"))
     if low == high:
-        reasons = [WhyReason("bound", _explain_fixed_bounds(low))]
+        reasons = [WhyReason("bound", explain_fixed_bounds(low))]
     sums.append(f"bounds  {low} to {high}; the HPA reports {current} current and {desired} desired")
     return _ScalerExplanation("hpa", reasons, numbers, sums)
 
@@ -722,5 +826,8 @@ def _list_gpu_holders(live: LiveWorkload) -> tuple[ResourceHolder, ...]:
     return ()
 
 
-def _explain_fixed_bounds(count: int) -> str:
+def explain_fixed_bounds(count: int, low_name: str = MINIMUM) -> str:
+    """Return the reason for a number that is both bounds."""
+    if low_name != MINIMUM:
+        return f"{low_name} is maxReplicas {count}, so Knative adds none"
     return f"minReplicas and maxReplicas are both {count}, so the load has no effect"

@@ -168,7 +168,14 @@ class PrometheusSource:
             rows = self._query_ranges(query, start, end, step)
             if values := {time: value for _, row in rows for time, value in row.items()}:
                 series[name] = tuple(SeriesPoint(time, values.get(_to_milliseconds(time))) for time in times)
-        return History(ref, series)
+        revisions: dict[str, dict[str, tuple[SeriesPoint, ...]]] = defaultdict(dict)
+        label, by_name = queries.revision_queries(self._profile, ref)
+        for name, query in by_name.items():
+            for labels, row in self._query_ranges(query, start, end, step):
+                if revision := labels.get(label):
+                    points = tuple(SeriesPoint(time, row.get(_to_milliseconds(time))) for time in times)
+                    revisions[revision][name] = points
+        return History(ref, series, revisions)
 
     def histories(
         self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = source.SHARED_SERIES

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.slo.source import Place, Ref, SourceError
+from ebbtide.cluster.slo.source import REVISION_SERIES, Place, Ref, SourceError
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS, TokenHistogram
 from ebbtide.core.base.exporters import EXPORTERS, GPU_JOB, ScrapeJob
 from ebbtide.core.base.metrics import OPENTELEMETRY, ROWS, find_histogram, make_pod_query
@@ -184,6 +184,8 @@ class PodGauges:
     #: An autoscaler's metrics of a revision, by concurrency or by requests per second, as regular expressions of their names;
     #: the windows are totals of all its pods.
     windows: Mapping[str, str] = field(default_factory=dict)
+    #: The label of the revision.
+    revision: str = ""
     #: Matchers of the exporter's scrape job.
     only: str = ""
 
@@ -201,6 +203,7 @@ AUTOSCALER: Final = PodGauges(
         "panic": "kn_revision_(concurrency_panic|rps_panic(_per_second)?)",
         "target": "kn_revision_(concurrency_target|rps_target(_per_second)?)",
     },
+    "kn_revision_name",
 )
 AUTOSCALER_OPENCENSUS: Final = PodGauges(
     "Knative's autoscaler",
@@ -214,6 +217,7 @@ AUTOSCALER_OPENCENSUS: Final = PodGauges(
         "panic": "autoscaler_panic_(request_concurrency|requests_per_second)",
         "target": "autoscaler_target_(concurrency_per_pod|requests_per_second)",
     },
+    "revision_name",
 )
 DEPLOYMENTS: Final = PodGauges(
     "kube-state-metrics",
@@ -539,6 +543,15 @@ def autoscaler_queries(exporter: PodGauges, matchers: str, by: Sequence[str] = (
         "panic": f"{total}({selectors['panic']}) / {ready}",
         "target": f"{total.replace('sum', 'max', 1)}({selectors['target']})",
     }
+
+
+def revision_queries(profile: Profile, ref: Ref) -> tuple[str, dict[str, str]]:
+    """Return the queries of ``REVISION_SERIES`` for one workload, and the label of the revision in their results."""
+    exporter = pod_gauges(profile)[0]
+    matchers, by = workload_matchers(ref, exporter.owner), (exporter.revision,)
+    queries = {name: replica_query(exporter, name, matchers, by) for name in ("ready", "wanted")}
+    queries |= autoscaler_queries(exporter, matchers, by)
+    return exporter.revision, {name: queries[name] for name in REVISION_SERIES}
 
 
 def shared_queries(

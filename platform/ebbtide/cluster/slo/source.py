@@ -149,6 +149,8 @@ SERIES: Final[Mapping[str, str]] = {
     "target": "",
     "gpu": "percent",
 }
+#: The series of each revision.
+REVISION_SERIES: Final = ("ready", "wanted", "stable", "panic")
 #: The series that a source returns for many workloads together.
 SHARED_SERIES: Final = ("ready", "wanted", "rate", "stable", "target")
 
@@ -159,6 +161,8 @@ class History:
 
     ref: Ref
     series: Mapping[str, tuple[SeriesPoint, ...]] = field(default_factory=dict)
+    #: Those of ``REVISION_SERIES`` by revision, because each has its own autoscaler.
+    revisions: Mapping[str, Mapping[str, tuple[SeriesPoint, ...]]] = field(default_factory=dict)
 
     def find_cold_starts(self) -> Iterator[tuple[int, SeriesPoint]]:
         """Yield the points, with their positions, at which the desired replicas rise from zero, as far as the points show."""
