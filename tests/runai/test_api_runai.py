@@ -79,6 +79,20 @@ def refused(call: Any, *args: Any, **kwargs: Any) -> tuple[int, dict[str, Any]]:
     return error.status, error.data
 
 
+def update_by_dict(inferences: Any, uid: str, clock: Any) -> None:
+    """Update one field with a constructor that sends null for each field that is not set, also inside blocks."""
+    models = sdk().models
+    before = inferences.get_inference(uid).data["spec"]
+    sent = models.InferenceUpdateSpecSpec.from_dict({"autoscaling": {"maxReplicas": 4}})
+    assert [*sent.to_dict().values()].count(None) == 18
+
+    inferences.update_inference_spec(uid, inference_update_request=models.InferenceUpdateRequest(spec=sent))
+    clock.sleep(20)
+
+    changed = {**before, "autoscaling": {**before["autoscaling"], "maxReplicas": 4}}
+    assert inferences.get_inference(uid).data["spec"] == changed
+
+
 def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> None:
     cluster, _, client = world
     models = sdk().models
@@ -152,9 +166,10 @@ def test_runapy_creates_lists_gets_measures_updates_and_deletes(world: Any) -> N
     assert (spec["autoscaling"]["metricThreshold"], spec["servingPort"]["container"]) == (4, 8080)
     assert len(session.workloads.revisions.get_inference_workload_revisions(uid).data["revisions"]) == 2
 
+    update_by_dict(inferences, uid, cluster.clock)
+
     status, request_spec = refused(inferences.create_inference1, inference_creation_request=request)
-    assert status == 409
-    assert request_spec["code"] == 409
+    assert (status, request_spec["code"]) == (409, 409)
     assert "llm-chat" in request_spec["message"]
 
     answer = inferences.delete_inference(uid)

@@ -31,6 +31,7 @@ from ebbtide.core.documents import load_document
 from ebbtide.core.documents.texts import load_data
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.loaded import LoadedDocument
+from ebbtide.core.readers.rest import drop_nulls
 from ebbtide.core.readers.table import DISTRIBUTED
 from ebbtide.core.spec.inference import InferenceSpec
 from ebbtide.core.spec.scalars import UPDATABLE
@@ -180,16 +181,22 @@ def get_inference(context: Context, workloadId: WorkloadId) -> CachedValue[bodie
 
 @router.patch("/api/v1/workloads/inferences/{workloadId}", status_code=202, responses=_WRITE)
 def update_inference(context: Context, workloadId: WorkloadId, body: requests.WorkloadUpdate) -> bodies.Inference:  # noqa: N803 - as above
-    """Update an inference's spec: objects are merged, lists and values replaced, and null removes a field."""
+    """Update an inference's spec: objects are merged, lists and values replaced, and null removes a field.
+
+    If half of the fields or more are null, no null of the body counts: NVIDIA's ``from_dict`` writes null for what is not set.
+    """
     strangers = sorted({*body.spec} - CHANGEABLE)
     if strangers:
         raise RequestError(
             "spec", f"an update cannot change {', '.join(strangers)[:200]}", f"use only {', '.join(sorted(CHANGEABLE))}"
         )
 
+    nulls = sum(value is None for value in body.spec.values())
+    patch = drop_nulls(body.spec) if 2 * nulls >= len(CHANGEABLE) else body.spec
+
     def changed(top: Object) -> LoadedDocument:
         native = read_native(top, context.backend.profile)
-        return load_data({**native, "spec": apply_merge_patch(native["spec"], body.spec)}, context.backend.profile)
+        return load_data({**native, "spec": apply_merge_patch(native["spec"], patch)}, context.backend.profile)
 
     return _make_inference(
         context.backend, context.backend.writes.update(context.caller, workloadId, changed), "Updating"
