@@ -864,6 +864,24 @@ FOREIGN: dict[str, dict[str, Any]] = {
             }
         },
     ),
+    "minutes": changed(
+        KN,
+        {
+            "metadata": {"annotations": {"serving.knative.dev/rollout-duration": "2m"}},
+            "spec": {
+                "template": {
+                    "metadata": {
+                        "annotations": {
+                            "autoscaling.knative.dev/window": "1m30s",
+                            "autoscaling.knative.dev/scale-down-delay": "5m00s",
+                            "autoscaling.knative.dev/scale-to-zero-pod-retention-period": "1.5m",
+                            "serving.knative.dev/progress-deadline": "1h",
+                        },
+                    }
+                }
+            },
+        },
+    ),
     "HPA on rps": changed(
         KN,
         {
@@ -1058,6 +1076,11 @@ EXPECTED: tuple[tuple[str, tuple[str, ...], Any, str, str], ...] = (
         "IMP008",
         "spec",
     ),
+    ("minutes", ("autoscaling", "stableWindowSeconds"), 90, "IMP008", "spec"),
+    ("minutes", ("autoscaling", "scaleDownDelaySeconds"), 300, "IMP008", "spec"),
+    ("minutes", ("autoscaling", "scaleToZeroRetentionSeconds"), 90, "IMP008", "spec"),
+    ("minutes", ("servingConfiguration", "initializationTimeoutSeconds"), 3600, "IMP008", "spec"),
+    ("minutes", ("traffic", "rolloutDurationSeconds"), 120, "IMP008", "spec"),
     (
         "HPA on rps",
         ("autoscaling", "minReplicas"),
@@ -1123,6 +1146,7 @@ def test_settings_in_other_objects_are_reported() -> None:
 WITHOUT_PATCH = (
     "kn",
     "kn without a name for its container",
+    "minutes",
     "GPU",
     "port with a name and no number",
     "sklearn",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.adopt.view import iterate_matches
 from ebbtide.core.base import keys, quantities
+from ebbtide.core.base.annotations import parse_whole_seconds
 from ebbtide.core.base.paths import get_at
 
 if TYPE_CHECKING:
@@ -73,8 +74,8 @@ def drop_defaults(obj: Object, rows: tuple[DefaultValue, ...], *, marked: bool) 
                 del holder[row.where[-1]]
 
 
-def rewrite_scaling(holder: Any) -> None:
-    """Rename annotations of older spellings in ``holder`` and write their numbers as Ebbtide does, in place."""
+def rewrite_annotations(holder: Any) -> None:
+    """Rename annotations of older spellings in ``holder`` and write their numbers and durations as Ebbtide does, in place."""
     annotations = holder.get("annotations") if isinstance(holder, dict) else None
     if isinstance(annotations, dict):
         for older in [name for name in annotations if name in keys.OLDER_SPELLINGS]:
@@ -84,6 +85,10 @@ def rewrite_scaling(holder: Any) -> None:
             number = quantities.parse_number(annotations.get(key))
             if number is not None:
                 annotations[key] = quantities.format_number(number)
+        for key in (keys.SCALE_DOWN_DELAY, keys.RETENTION, keys.WINDOW, keys.PROGRESS_DEADLINE, keys.ROLLOUT_DURATION):
+            seconds = parse_whole_seconds(annotations.get(key))
+            if seconds is not None:
+                annotations[key] = f"{seconds}s"
 
 
 def is_server_written(obj: Object) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.core.adopt.defaults import DefaultValue, drop_defaults, rewrite_scaling, strip_ebbtide_keys
+from ebbtide.core.adopt.defaults import DefaultValue, drop_defaults, rewrite_annotations, strip_ebbtide_keys
 from ebbtide.core.adopt.view import ObjectView, filter_mappings, find_serving_container, iterate_matches
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.translation.modes import SERVING_MODES
@@ -69,7 +69,8 @@ WRITABLE: Final = frozenset({"emptyDir", "persistentVolumeClaim", "ephemeral"})
 def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
     """Remove Knative's defaults from ``obj``, in place."""
     drop_defaults(obj, DEFAULTS, marked=marked)
-    rewrite_scaling(get_at(obj, *TEMPLATE, "metadata"))
+    rewrite_annotations(obj.get("metadata"))
+    rewrite_annotations(get_at(obj, *TEMPLATE, "metadata"))
     revision = get_at(obj, *POD)
     if marked and isinstance(revision, dict):
         for name, key, default in CONFIGURED:

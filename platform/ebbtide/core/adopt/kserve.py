@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from ebbtide.core.adopt.defaults import DefaultValue, drop_defaults, rewrite_scaling
+from ebbtide.core.adopt.defaults import DefaultValue, drop_defaults, rewrite_annotations
 from ebbtide.core.adopt.view import ObjectView, find_serving_container
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
@@ -53,9 +53,9 @@ FRAMEWORKS: Final[dict[str, str | None]] = {
 def normalize(obj: Object, cluster: ProfileSpec, *, marked: bool) -> None:
     """Rewrite ``obj`` as KServe's webhook does, and remove the webhook's defaults, in place."""
     predictor, annotations = get_at(obj, *PREDICTOR), get_at(obj, "metadata", "annotations")
-    rewrite_scaling(obj.get("metadata"))
+    rewrite_annotations(obj.get("metadata"))
     if isinstance(predictor, dict):
-        rewrite_scaling(predictor)
+        rewrite_annotations(predictor)
         if _detect_serving(obj, cluster) == "kserve":
             _move_scaling(obj, predictor)
         _convert_framework(predictor)
