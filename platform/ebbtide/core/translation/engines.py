@@ -9,6 +9,7 @@ docs/models/extensions/runai_model_streamer.md and sgl-project/sglang docs/advan
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
@@ -27,7 +28,8 @@ class Engine(NamedTuple):
     directory and huggingface.co; empty if it cannot stream. ``compiled`` is the environment variable with the directory of
     compiled artifacts, ``compile_flag`` the argument without which it compiles nothing, and ``eager_flag`` the one with which.
     ``names_flag`` sets the names of the model in requests; empty if the server does not compare them. ``generates`` says that it
-    generates text, which most clients stream.
+    generates text, which most clients stream. ``parallel_flags`` are the arguments, each by its names, whose product is the number
+    of GPUs that one server uses; ``needs_gpu`` says that the image does not serve without one.
     """
 
     name: str
@@ -45,6 +47,13 @@ class Engine(NamedTuple):
     eager_flag: str = ""
     names_flag: str = ""
     generates: bool = False
+    parallel_flags: tuple[tuple[str, ...], ...] = ()
+    needs_gpu: bool = False
+
+    def count_devices(self, words: Sequence[str]) -> int:
+        """Return the number of GPUs that the arguments spread the model over, 1 without them."""
+        sizes = (read_flag(words, *names) or "" for names in self.parallel_flags)
+        return math.prod(int(size) for size in sizes if _PORT.fullmatch(size))
 
     def read_memory_share(self, words: Sequence[str]) -> float:
         """Return the share of the GPU's memory that the server reserves, by its arguments or by default; 0 if it is invalid."""
@@ -71,6 +80,8 @@ ENGINES: Final = (
         eager_flag="--enforce-eager",
         names_flag="--served-model-name",
         generates=True,
+        parallel_flags=(("--tensor-parallel-size", "-tp"), ("--pipeline-parallel-size", "-pp")),
+        needs_gpu=True,
     ),
     Engine(
         "SGLang",
@@ -81,6 +92,8 @@ ENGINES: Final = (
         compiled="TORCHINDUCTOR_CACHE_DIR",
         compile_flag="--enable-torch-compile",
         generates=True,
+        parallel_flags=(("--tp-size", "--tensor-parallel-size", "--tp"), ("--pp-size", "--pipeline-parallel-size")),
+        needs_gpu=True,
     ),
     Engine("Triton", r"tritonserver", 8000, 8001, flags=("--http-port",)),
     Engine(
@@ -91,6 +104,8 @@ ENGINES: Final = (
         variables=("PORT",),
         model_variables=("MODEL_ID",),
         generates=True,
+        parallel_flags=(("--num-shard",),),
+        needs_gpu=True,
     ),
     Engine("TEI", r"text-embeddings-inference", 80, flags=("--port", "-p"), variables=("PORT",)),
     Engine(
@@ -101,12 +116,15 @@ ENGINES: Final = (
         variables=("NIM_HTTP_API_PORT", "NIM_SERVER_PORT"),
         model_variables=("NIM_MODEL_PATH", "NIM_MODEL_NAME"),
         generates=True,
+        needs_gpu=True,
     ),
 )
 #: vLLM, which KServe's preset for LLMInferenceService runs too.
 LLM_ENGINE: Final = ENGINES[0]
 _PATTERNS: Final = tuple((re.compile(rf"(?:.*/)?(?:{engine.image})"), engine) for engine in ENGINES)
 _PORT: Final = re.compile(r"[0-9]{1,5}")
+#: Words of images of these engines that serve on other processors than GPUs.
+NO_GPU: Final = re.compile(r"(^|[^a-z])(cpu|tpu|xpu|hpu|gaudi|neuron|intel)([^a-z]|$)")
 
 
 @lru_cache(maxsize=1024)

@@ -19,7 +19,7 @@ from ebbtide.core.base.prose import count_noun
 from ebbtide.core.spec.rules.serving import DEFAULT_PORT
 from ebbtide.core.translation import lora
 from ebbtide.core.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, list_words
-from ebbtide.core.translation.engines import LLM_ENGINE, find_engine, read_flag, read_port
+from ebbtide.core.translation.engines import LLM_ENGINE, NO_GPU, find_engine, read_flag, read_port
 from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
 from ebbtide.core.translation.gpu.backend import compute_portion
 from ebbtide.core.translation.loaded_model import NIM, LoadedModel, find_loaded_model
@@ -64,6 +64,7 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield from _check_first_request(plan)
     if spec.model is None:
         yield from _check_port(plan)
+    yield from _check_devices(plan)
     if (spec.storage.pvc or spec.start is not None) and plan.scaling.maximum > 1:
         yield from _check_claims(plan)
     if spec.compute.cpu_memory_limit is not None:
@@ -279,6 +280,25 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
         reason = f"{engine.memory_flag} is not set" if absent else f"{engine.memory_flag} is {portion:g}"
         message = f"{reason}, so {engine.name} reserves {format_percent(portion)} of the GPU's memory, but the service requests {format_percent(share)} of it"
         yield make_warning("GPU065", ("spec", "args"), message, f"add {engine.write_memory_argument(share)} to args")
+
+
+def _check_devices(plan: Plan) -> Iterator[Problem]:
+    """Yield a server that finds no GPU, or fewer than its arguments spread the model over."""
+    spec, words = plan.spec, list_words(plan)
+    engine = find_engine(spec.image)
+    if engine is None or not engine.needs_gpu or NO_GPU.search(spec.image or "") or spec.compute.extended_resources:
+        return
+    ask = next(list_pool_requests(plan), None)
+    needed, field = engine.count_devices(words), ("spec", "compute", "gpuDevicesRequest")
+    if plan.gpu is None:
+        message = f"{engine.name} does not start without a GPU, and the service requests none"
+        yield make_warning("GPU131", field, message, f"set gpuDevicesRequest: {needed}", set_value(needed))
+    elif ask is not None and ask.request.kind != "mig" and needed > ask.request.devices:
+        visible = count_noun(ask.request.devices, "GPU")
+        message = f"the arguments spread the model over {needed} GPUs, and the service requests {visible}: {engine.name} does not start"
+        yield make_warning(
+            "GPU132", ("spec", "args"), message, f"set gpuDevicesRequest: {needed}", set_value(needed, field)
+        )
 
 
 def _is_isolated(plan: Plan, ask: PoolRequest) -> bool:

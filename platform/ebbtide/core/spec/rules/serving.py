@@ -144,6 +144,10 @@ def _check_ports(spec: InferenceSpec) -> Iterator[Problem]:
             yield Problem("SRV028", where, message, "remove exposedUrls or clusterLocalAccessOnly", fixes=fixes)
 
 
+#: A limit below this is most likely in seconds.
+FASTEST_MILLISECONDS: Final = 5
+
+
 def _check_slo(slo: Slo) -> Iterator[Problem]:
     """Reject percentages of objectives of tokens that are not set, and warn of objectives that are met with another one."""
     mean, response = slo.mean_latency_milliseconds, slo.p95_latency_milliseconds
@@ -159,6 +163,20 @@ def _check_slo(slo: Slo) -> Iterator[Problem]:
             message = f"{field}Percent has no effect without {field}Milliseconds"
             fix = f"set {field}Milliseconds, or remove {field}Percent"
             yield Problem("SLO083", ("spec", "slo", f"{field}Percent"), message, fix, fixes=remove_field())
+    for field, value in (
+        ("uptimePercent", slo.uptime_percent),
+        ("timeToFirstTokenPercent", slo.time_to_first_token_percent),
+        ("interTokenPercent", slo.inter_token_percent),
+    ):
+        if value is not None and value <= 1:
+            message, meant = f"{field} {value:g} is at most one of a hundred", min(value, 0.9999) * 100
+            where, fix = ("spec", "slo", field), f"write {meant:g}, if this share is meant"
+            yield make_warning("SLO085", where, message, fix, fixes=set_value(meant))
+    for field, value in (("meanLatencyMilliseconds", mean), ("p95LatencyMilliseconds", response)):
+        if value is not None and value < FASTEST_MILLISECONDS:
+            message = f"{field} {value:g} is less than the way through the gateway and queue-proxy takes"
+            where, fix = ("spec", "slo", field), f"write {value * 1000:g}, if seconds are meant"
+            yield make_warning("SLO086", where, message, fix, fixes=set_value(value * 1000))
     first = slo.time_to_first_token_milliseconds
     share = slo.time_to_first_token_percent or DEFAULT_TOKEN_PERCENT
     if first is not None and response is not None and first > response and share <= DEFAULT_TOKEN_PERCENT:
