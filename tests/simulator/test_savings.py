@@ -1,4 +1,4 @@
-"""The replays of a live service: lost requests are late, and a change holds with every seed."""
+"""The replays of a live service: lost requests are late, and a change passes the judge."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ def test_a_lost_request_is_late_without_an_slo() -> None:
 
 
 class Case:
-    """A case in which a minimum of one replica keeps the SLO with the first seed only."""
+    """A case in which a minimum of one replica leaves enough of the allowance with the first seed only."""
 
-    gpus, bounds, block = 1.0, (SimpleNamespace(name="p95", kind="p95"),), {"minReplicas": 3, "maxReplicas": 5}
+    gpus, traffic = 1.0, SimpleNamespace(seconds=100.0)
+    bounds, block = (SimpleNamespace(name="p95", kind="p95"),), {"minReplicas": 3, "maxReplicas": 5}
 
     def __init__(self, index: int) -> None:
         self.index = index
@@ -38,22 +39,30 @@ class Case:
         return SimpleNamespace(timeline=timeline, lost=np.zeros(1, bool), wait=np.zeros(1))
 
     def measure(self, _: object) -> Any:
-        holds = self.minimum > 1 or self.index == 0
-        return SimpleNamespace(bound_results=(), requests=1, replica_hours=float(self.minimum), holds=holds)
+        return SimpleNamespace(bound_results=(), requests=1, replica_hours=float(self.minimum), holds=True)
+
+    def measure_use(self, _: object, edges: tuple[float, ...]) -> list[float]:
+        assert len(edges) == 3
+        return [0.1, 0.3 if self.minimum > 1 or self.index == 0 else 0.6]
 
     def is_renderable(self, _: object) -> bool:
         return True
 
 
-def test_a_change_holds_with_every_seed() -> None:
-    compute = SimpleNamespace(cpu_core_request=None)
-    plan = SimpleNamespace(spec=SimpleNamespace(compute=compute))
-    prepared: Any = [SimpleNamespace(case=Case(index), plan=plan, autoscaling=Case.block) for index in range(3)]
+@pytest.mark.parametrize(("spare", "minimum"), [(0.5, 2), (0.4, 1), (0.9, None)])
+def test_a_change_passes_the_judge_with_every_seed(spare: float, minimum: int | None) -> None:
+    compute, scaling = SimpleNamespace(cpu_core_request=None), SimpleNamespace(minimum=3, threshold=None)
+    plan = SimpleNamespace(spec=SimpleNamespace(compute=compute), scaling=scaling)
+    asked = SimpleNamespace(spare=spare)
+    prepared: Any = [
+        SimpleNamespace(case=Case(index), plan=plan, autoscaling=Case.block, request=asked) for index in range(3)
+    ]
     replayer = savings._Replayer(prepared, is_fitted=False)  # noqa: SLF001 - the search, without real simulations
     candidates = [{"minReplicas": count} for count in (1, 2)]
 
-    assert replayer._find_enough(candidates) == {"minReplicas": 2}  # noqa: SLF001 - as above
-    assert replayer.proposals == [{"minReplicas": 2}]
+    kept = None if minimum is None else {"minReplicas": minimum}
+    assert replayer._find_enough(candidates) == kept  # noqa: SLF001 - as above
+    assert replayer.proposals == [kept] * (kept is not None)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from ebbtide.cluster.slo.cost_report import CostReport, CostRow, CostSum
 from ebbtide.cluster.slo.pages import format_moment
 from ebbtide.core.base.prose import count_noun, make_printable
 from ebbtide.core.units import format_duration, format_money
-from ebbtide.simulator.fleet.savings import SEEDS, format_count, format_range
+from ebbtide.simulator.fleet.savings import format_count, format_range
+from ebbtide.simulator.search.judge import SEEDS
 
 #: Number of changes on the overview.
 BEST_CHANGES: Final = 3

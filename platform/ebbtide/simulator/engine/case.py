@@ -7,8 +7,9 @@ would be rendered, and a setting with errors is not simulated.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from ebbtide.core.documents import load_document
 from ebbtide.simulator.data import SimulationResult, SimulationUsage, StartUp, TrafficTrace
 from ebbtide.simulator.engine import engine
 from ebbtide.simulator.engine import setting as settings
-from ebbtide.simulator.engine.slo import SimulationMeasurements, SloBound, measure_result
+from ebbtide.simulator.engine.slo import SimulationMeasurements, SloBound, measure_bounds, measure_result
 from ebbtide.simulator.traffic.load import slice_traffic
 
 if TYPE_CHECKING:
@@ -80,6 +81,15 @@ class Case:
     def measure(self, result: SimulationResult) -> SimulationMeasurements:
         return measure_result(result, self.bounds, self.gpus, self.gpu_hour)
 
+    def measure_use(self, result: SimulationResult, edges: Sequence[float]) -> list[float]:
+        """Return the used share of the allowance of the requests that arrive from each edge, in seconds, to the next one.
+
+        The uptime is that of the whole simulation.
+        """
+        places = np.searchsorted(self.traffic.times, edges)
+        parts = (replace(result, **slice_requests(result, *pair)) for pair in pairwise(places))
+        return [max((each.used for each in measure_bounds(part, self.bounds)), default=0.0) for part in parts]
+
     def evaluate(self, values: Mapping[str, Any]) -> SimulationMeasurements:
         """Simulate and measure the setting with ``values``."""
         return self.measure(self.run(values))
@@ -113,7 +123,11 @@ def subtract_first_part(whole: SimulationResult, first: SimulationResult) -> Sim
 
     The rest therefore starts with the pods that the first part left, not with an idle service.
     """
-    names = ("latency", "wait", "cold", "lost", "first_token", "inter_token", "tokens")
-    cut = {name: values[len(first.latency) :] for name in names if (values := getattr(whole, name)) is not None}
     used = {each.name: getattr(whole, each.name) - getattr(first, each.name) for each in fields(SimulationUsage)}
-    return replace(whole, **cut, **used)
+    return replace(whole, **slice_requests(whole, len(first.latency), None), **used)
+
+
+def slice_requests(result: SimulationResult, start: int, stop: int | None) -> dict[str, Any]:
+    """Return the fields of a result that have a value for each request, for the requests from ``start`` to ``stop``."""
+    names = ("latency", "wait", "cold", "lost", "first_token", "inter_token", "tokens")
+    return {name: values[start:stop] for name in names if (values := getattr(result, name)) is not None}

@@ -228,15 +228,11 @@ def measure_result(
 
     Raises ServerError for a bound on tokens if the server does not produce tokens.
     """
-    latency = np.where(result.lost, np.inf, result.latency)
-    wait = np.where(result.lost, np.inf, result.wait)
-    answered = latency[np.isfinite(latency)]
-    mean = float(answered.mean()) if len(answered) else math.inf
-    uptime = result.up_seconds / result.seconds if result.seconds else 1.0
+    values, mean, uptime = _list_times(result)
+    latency, wait = values["latency"], values["wait"]
     replica_hours = result.replica_seconds / HOUR
     p50, p95, p99 = compute_percentiles(latency, (0.5, 0.95, 0.99))
     wait_p95, wait_p99 = compute_percentiles(wait, (0.95, 0.99))
-    values = {"latency": latency, "wait": wait, **_list_token_times(result)}
     first_tokens, inter_tokens = (
         compute_percentiles(values[kind], (0.5, 0.95)) if kind in values else (None, None) for kind in ("ttft", "itl")
     )
@@ -265,6 +261,21 @@ def measure_result(
         cost=None if gpu_hour is None else replica_hours * gpus * gpu_hour,
         bound_results=tuple(_measure_bound(bound, values, mean, uptime) for bound in bounds),
     )
+
+
+def measure_bounds(result: SimulationResult, bounds: tuple[SloBound, ...]) -> tuple[BoundResult, ...]:
+    """Measure a simulation only against bounds. Raises ServerError as above."""
+    return tuple(_measure_bound(bound, *_list_times(result)) for bound in bounds)
+
+
+def _list_times(result: SimulationResult) -> tuple[dict[str, NDArray[np.float64]], float, float]:
+    """Return the times by kind of bound, infinite for a lost request, the mean of the replies, and the uptime."""
+    latency = np.where(result.lost, np.inf, result.latency)
+    wait = np.where(result.lost, np.inf, result.wait)
+    answered = latency[np.isfinite(latency)]
+    mean = float(answered.mean()) if len(answered) else math.inf
+    uptime = result.up_seconds / result.seconds if result.seconds else 1.0
+    return {"latency": latency, "wait": wait, **_list_token_times(result)}, mean, uptime
 
 
 def _list_token_times(result: SimulationResult) -> dict[str, NDArray[np.float64]]:

@@ -23,14 +23,13 @@ from ebbtide.simulator.data import SimulationResult, StartUp
 from ebbtide.simulator.engine.slo import SimulationMeasurements
 from ebbtide.simulator.fleet.planner import plan_document, shorten_start, shrink_share
 from ebbtide.simulator.search import tune
+from ebbtide.simulator.search.judge import MINIMUM, SEEDS, Change, Evidence, Use, Verdict, judge
 from ebbtide.simulator.search.request import PreparedCase, SimulationRequest, prepare_case, raise_refusals
 
-#: Seeds of the simulations. The first one is the default of ``ebbtide simulate``.
-SEEDS: Final = (0, 1, 2)
 #: Bounds whose requests outside the limit are late, and the seconds of waiting that count without such a bound.
 LATE_KINDS: Final = ("latency", "wait", "ttft")
 LATE_SECONDS: Final = 1.0
-MINIMUM: Final = "minReplicas"
+HALVES: Final = ("the first half", "the second half")
 DELAY: Final = "scaleDownDelaySeconds"
 #: Hours below this are shown as 0.
 HIDDEN_HOURS: Final = 0.005
@@ -69,7 +68,7 @@ class SettingCost:
     #: Hours that the current value costs more than the other one, and late requests that it avoids.
     hours: SimulatedRange
     late_avoided: SimulatedRange
-    #: Cheapest value that keeps the SLO with every seed; None if the current one is the cheapest.
+    #: Cheapest value that passes the judge; None if the current one is the cheapest.
     enough: str | None
     #: The numbers as a sentence.
     text: str
@@ -77,12 +76,13 @@ class SettingCost:
 
 @body()
 class SettingChange:
-    """A change of ``spec.autoscaling`` that keeps the SLO with every seed. A field that is null is removed."""
+    """A change of ``spec.autoscaling`` that passes the judge. A field that is null is removed."""
 
     text: str
     fields: dict[str, Any]
     use: SettingUse
     hours_saved: SimulatedRange
+    verdict: Verdict
 
 
 @body()
@@ -128,6 +128,7 @@ class _Runs(NamedTuple):
     holds: bool
     peak: int
     """Largest number of replicas that the autoscaler requested."""
+    use: Use
 
 
 def _range(values: Sequence[float]) -> SimulatedRange:
@@ -159,7 +160,7 @@ class _Replayer:
         cores = self.plan.spec.compute.cpu_core_request
         units = (("GPU", self.cases[0].gpus), ("core", cores or 0.0), ("replica", 1.0))
         self.unit, self.size = next(pair for pair in units if pair[1])
-        self._results: dict[str, tuple[SimulationMeasurements, int, int]] = {}
+        self._results: dict[str, tuple[SimulationMeasurements, int, int, list[float]]] = {}
         self.current = self.run({})
 
     def replay(self) -> ServiceReplay:
@@ -171,7 +172,7 @@ class _Replayer:
             self._compare_share,
         )
         settings = [cost for part in (*parts, self._compare_start) if (cost := part()) is not None]
-        measured, _, _ = self._simulate({}, 0, None)
+        measured = self._simulate({}, 0, None)[0]
         return ServiceReplay(
             self.unit,
             self.size,
@@ -197,26 +198,34 @@ class _Replayer:
 
     def _simulate(
         self, values: tune.Values, index: int, start_up: StartUp | None
-    ) -> tuple[SimulationMeasurements, int, int]:
-        """Return the measurements with a seed, the late requests and the largest requested number of replicas."""
+    ) -> tuple[SimulationMeasurements, int, int, list[float]]:
+        """Return the measurements with a seed, the late requests, the largest requested number of replicas, and the use by half."""
         key = repr((sorted(values.items()), index, start_up))
         if key not in self._results:
             case = self.cases[index]
             result = case.run(values, start_up)
             measured = case.measure(result)
             # The arrays of a long log are large, so only what is compared is kept.
-            self._results[key] = measured, count_late(result, measured), int(result.timeline.desired.max(initial=0))
+            seconds = case.traffic.seconds
+            used = case.measure_use(result, (0.0, seconds / 2, seconds + 1.0))
+            peak = int(result.timeline.desired.max(initial=0))
+            self._results[key] = measured, count_late(result, measured), peak, used
         return self._results[key]
 
     def run(self, values: tune.Values, start_up: StartUp | None = None, size: float | None = None) -> _Runs:
         """Simulate changed fields of the autoscaling with every seed."""
         rows = [self._simulate(values, index, start_up) for index in range(len(self.cases))]
         return _Runs(
-            tuple(measured.replica_hours * (self.size if size is None else size) for measured, _, _ in rows),
-            tuple(late for _, late, _ in rows),
-            all(measured.holds for measured, _, _ in rows),
-            max(peak for _, _, peak in rows),
+            tuple(measured.replica_hours * (self.size if size is None else size) for measured, *_ in rows),
+            tuple(late for _, late, _, _ in rows),
+            all(measured.holds for measured, *_ in rows),
+            max(peak for _, _, peak, _ in rows),
+            dict(zip(HALVES, zip(*(used for *_, used in rows), strict=True), strict=True)),
         )
+
+    def _judge(self, values: tune.Values) -> Verdict:
+        evidence = Evidence(self.current.use, self.run(values).use)
+        return judge(Change(values, self._read_current()), evidence, self.prepared.request.spare)
 
     def _describe_use(self, runs: _Runs) -> SettingUse:
         return SettingUse(_range(runs.hours), _range(runs.late), runs.holds if self.cases[0].bounds else None)
@@ -230,26 +239,14 @@ class _Replayer:
         return changes if field in changes else None
 
     def _find_enough(self, candidates: Sequence[tune.Values]) -> tune.Values | None:
-        """Propose and return the cheapest of some changes that keeps the SLO with every seed and saves something; the cheapest come first.
-
-        Of those that cost nearly the same, the last one is the safest. Without an SLO, or if the current setting violates it,
-        nothing can be kept.
-        """
-        if not self.cases[0].bounds or not self.current.holds or not candidates:
+        """Propose and return the cheapest of some changes that passes the judge; the cheapest come first."""
+        if not self.cases[0].bounds:
             return None
-        choices = [*candidates, {}]
-        index = tune.find_lowest(0, len(choices) - 1, lambda place: self._simulate(choices[place], 0, None)[0].holds)
-        while index is not None and not self.run(choices[index]).holds:
-            index += 1
+        index = tune.find_lowest(0, len(candidates) - 1, lambda place: self._judge(candidates[place]).passes)
         if index is None:
             return None
-        limit = self.run(choices[index]).hours[0] * (1 + tune.MIN_SAVING)
-        while index + 1 < len(choices) and self.run(choices[index + 1]).hours[0] <= limit:
-            index += 1
-        if not choices[index]:
-            return None
-        self.proposals.append(choices[index])
-        return choices[index]
+        self.proposals.append(candidates[index])
+        return candidates[index]
 
     def _compare(
         self, part: str, value: str, other: str, runs: _Runs, enough: str | None = None, verdict: str | None = None
@@ -358,18 +355,19 @@ class _Replayer:
         )
 
     def _choose_change(self) -> SettingChange | None:
-        """Return the proposals together, or the better one alone if they do not keep the SLO together."""
+        """Return the proposals together, or the better one alone if they do not pass the judge together."""
         joined = {name: value for values in self.proposals for name, value in values.items()}
         choices = [joined, *self.proposals] if len(self.proposals) > 1 and self._is_valid(joined) else self.proposals
-        kept = [(self.run(values), values) for values in choices]
-        kept = [(runs, values) for runs, values in kept if runs.holds]
+        tried = [(self.run(values), values, self._judge(values)) for values in choices]
+        kept = [(runs, values, verdict) for runs, values, verdict in tried if verdict.passes]
         if not kept:
             return None
-        runs, values = min(kept, key=lambda pair: pair[0].hours[0])
+        runs, values, verdict = min(kept, key=lambda row: row[0].hours[0])
         saved = _subtract(self.current.hours, runs.hours)
         if saved.low <= 0:
             return None
-        return SettingChange(describe_fields(values, self._read_current()), values, self._describe_use(runs), saved)
+        text = describe_fields(values, self._read_current())
+        return SettingChange(text, values, self._describe_use(runs), saved, verdict)
 
     def _is_valid(self, values: tune.Values) -> bool:
         merged = {**self.block, **values}

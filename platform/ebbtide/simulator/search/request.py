@@ -12,6 +12,7 @@ from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.translation.gpu import count_gpus_per_replica
 from ebbtide.core.translation.translate import translate
 from ebbtide.simulator import data
+from ebbtide.simulator.search.judge import SPARE
 from ebbtide.simulator.traffic import words
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ class SimulationRequest:
     keep: Sequence[str] = ()
     evaluations: int = 200
     part: float = 0.5
+    #: Share of the SLO's allowance that a proposal leaves unused; for reports, too.
+    spare: float = SPARE
 
 
 class TrafficLog(NamedTuple):
