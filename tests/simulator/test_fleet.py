@@ -294,6 +294,47 @@ def test_random_fleets_keep_the_laws() -> None:
     assert sum(monotone) >= 0.75 * FLEETS
 
 
+def count_for_quota(recordings: list[Recording]) -> None:
+    """Put every second service into a project whose quota limits it."""
+    for index, recording in enumerate(recordings[::2]):
+        assert recording.service.demand is not None
+        demand = replace(recording.service.demand, project="team-a", is_counted=True)
+        recordings[2 * index] = replace(recording, service=replace(recording.service, demand=demand))
+
+
+class JudgedFleet(FleetSimulation):
+    """A simulation that verifies the reason of each waiting pod after each event."""
+
+    def note_usage(self, at: int) -> None:
+        super().note_usage(at)
+        for wait in self.queue:
+            demand = self.by_index[wait.member].demand
+            free = sum(self.pool.unused[name] for name in demand.pools)
+            quota = self.pool.quotas.get(demand.project) if demand.is_counted else None
+            holds = {
+                "quota": quota is not None and self.pool.used[demand.project] + demand.total > quota,
+                "pool": free < demand.total,
+                "fragmentation": free >= demand.total,
+                "eviction": any(holder.is_leaving for holder in self.pool.holders.values()),
+            }
+            assert holds[wait.reason], (at, wait)
+
+
+def test_a_wait_has_the_reason_that_holds_at_each_time() -> None:
+    reasons, changed = Counter[str](), 0
+    for seed in (0, 5, 9):
+        recordings, training, count = make_random_fleet(seed)
+        for gpus, quotas in ((2, {}), (3, {}), (4, {}), (4, {"team-a": 2 * UNITS})):
+            if quotas:
+                count_for_quota(recordings)
+            run = JudgedFleet(recordings, [PoolSize("default", gpus, 4)], quotas, training, count).run()
+            reasons += Counter(wait.reason for wait in run.waits)
+            ends = {(wait.key, wait.end) for wait in run.waits}
+            changed += sum((wait.key, wait.begin) in ends for wait in run.waits)
+    assert set(reasons) == {"quota", "pool", "fragmentation", "eviction"}
+    assert changed > 0
+
+
 def ease(name: str, service: FleetService) -> FleetService:
     """Return a service with a start-up of half the time, or without each tenth request."""
     case = service.case
@@ -308,12 +349,7 @@ def compare_eased_fleet(seed: int, name: str) -> list[int]:
     recordings, training, count = make_random_fleet(seed)
     gains = []
     if name == "larger quota":
-        for recording in recordings[::2]:
-            assert recording.service.demand is not None
-            demand = replace(recording.service.demand, project="team-a", is_counted=True)
-            recordings[recordings.index(recording)] = replace(
-                recording, service=replace(recording.service, demand=demand)
-            )
+        count_for_quota(recordings)
         eased, quotas = recordings, [{"team-a": UNITS}, {"team-a": 2 * UNITS}]
     else:
         eased, quotas = [record_service(ease(name, recording.service)) for recording in recordings], [{}, {}]

@@ -334,10 +334,12 @@ class Training:
 
 @dataclass(slots=True)
 class Wait:
-    """Time during which a pod waited for its GPUs, in nanoseconds since the traffic's start."""
+    """Time during which a pod waited for its GPUs for one reason, in nanoseconds since the traffic's start."""
 
     member: int
     number: int
+    created: int
+    """Creation of the pod, which orders it among the waiting ones."""
     begin: int
     reason: str = ""
     end: int = FAR
@@ -511,19 +513,23 @@ class FleetSimulation:
                 for wait in [wait for wait in self.queue if wait.key == key]:
                     self._end_wait(wait, at)
         for number in change.created:
-            insort(self.queue, Wait(member.index, number, at), key=self._get_order)
+            insort(self.queue, Wait(member.index, number, at, at), key=self._get_order)
 
     def _get_order(self, wait: Wait) -> tuple[int, int, int, int]:
-        return -self.by_index[wait.member].demand.priority, wait.begin, wait.member, wait.number
+        return -self.by_index[wait.member].demand.priority, wait.created, wait.member, wait.number
 
     def _remove_wait(self, wait: Wait) -> None:
         del self.queue[bisect_left(self.queue, self._get_order(wait), key=self._get_order)]
 
     def _end_wait(self, wait: Wait, at: int) -> None:
         self._remove_wait(wait)
-        wait.end = max(at, wait.begin)
-        if wait.reason:
-            self.waits.append(wait)
+        self._note_reason(wait, at)
+
+    def _note_reason(self, wait: Wait, at: int) -> None:
+        """Record the time for which a pod has waited for its present reason, up to ``at``."""
+        if wait.reason and at > wait.begin:
+            self.waits.append(replace(wait, end=at))
+        wait.begin = max(at, wait.begin)
 
     def _schedule(self, at: int) -> None:
         """Place the waiting pods in their order; those behind a pod that evicts others do not overtake it."""
@@ -532,10 +538,13 @@ class FleetSimulation:
             pass
 
     def _hold(self, wait: Wait, reason: str, at: int) -> None:
-        """Keep a pod waiting for a reason, if it does not wait yet."""
-        if not wait.reason:
-            member = self.by_index[wait.member]
+        """Keep a pod waiting, from now on for a reason."""
+        is_new = not wait.reason
+        if reason != wait.reason:
+            self._note_reason(wait, at)
             wait.reason = reason
+        if is_new:
+            member = self.by_index[wait.member]
             self._remove_wait(wait)
             wait.number = member.hold(wait.number, at)
             insort(self.queue, wait, key=self._get_order)
@@ -548,7 +557,7 @@ class FleetSimulation:
         reserved: list[tuple[Rank, GpuDemand]] = []
         for rank, wait in self._rank_waiting():
             member, demand = self.by_index[wait.member], self.by_index[wait.member].demand
-            if wait.reason and id(demand) in refused:
+            if refused.get(id(demand)) == wait.reason:
                 continue
             if any(ahead < rank and {*other.pools} & {*demand.pools} for ahead, other in reserved):
                 refused.setdefault(id(demand), LEAVING)
@@ -600,7 +609,7 @@ class FleetSimulation:
         self.observe(at, self.pool)
 
     def _finish(self) -> FleetRun:
-        for wait in sorted(self.queue, key=lambda wait: (wait.begin, wait.member, wait.number)):
+        for wait in sorted(self.queue, key=lambda wait: (wait.created, wait.member, wait.number)):
             self._end_wait(wait, FAR)
         measured, waited, evictions = [], [], []
         for index, recording in enumerate(self.recordings):
