@@ -189,6 +189,35 @@ def test_a_service_without_a_log(run: Any, fleet: Path) -> None:
     assert err.startswith(heading("PLN001", f"{fleet}/specs/chat.yaml:4 metadata.name"))
 
 
+def test_a_service_without_requests_is_planned_with_its_minimum(run: Any, fleet: Path) -> None:
+    """Its log has no influence on the clock of the others, and no change of it is proposed: nothing could judge one."""
+    (fleet / "traffic" / "search.shape").unlink()
+    reports = []
+    for text in ("time,count\n2026-11-05T00:00:00Z,0\n2026-11-07T00:00:00Z,0\n", "time\n"):
+        (fleet / "traffic" / "search.csv").write_text(text)
+        code, out, err = plan(run, fleet, "-o", "json", gpus=16)
+        assert code == 0, err
+        reports.append(json.loads(out))
+
+    report, (chat, search) = reports[0], reports[0]["pool"]["services"]
+    assert reports[1] == report
+    assert (report["startSeconds"], report["seconds"]) == (0, 300)
+    assert (chat["requests"] > 200, search["requests"]) == (True, 0)
+    assert search["gpuHours"] == pytest.approx(2 * 300 / 3600, abs=0.001)
+    assert any(note.startswith("search has no requests: ") for note in report["notes"])
+    assert {change["service"] for change in report["changes"]} <= {"chat"}
+
+
+def test_a_fleet_without_requests(run: Any, fleet: Path) -> None:
+    for file in (fleet / "traffic").iterdir():
+        file.write_text("constant:0rps,5m\n")
+
+    code, out, err = plan(run, fleet)
+
+    assert (code, out) == (1, "")
+    assert err.startswith(heading("TRF004", "input"))
+
+
 def test_a_log_without_a_service(run: Any, fleet: Path) -> None:
     (fleet / "traffic" / "chatt.csv").write_text("time\n1\n")
 
@@ -298,7 +327,10 @@ def test_the_services_of_a_cluster_are_planned_with_their_recorded_requests(
     report = json.loads(out)
     assert code == 0, err
     assert {"chat", "rank", "search", "vision"} <= {service["name"] for service in report["pool"]["services"]}
-    assert any(note.startswith("without research/nightly and its GPUs: ") for note in report["notes"])
+    nightly = next(service for service in report["pool"]["services"] if service["name"] == "nightly")
+    assert nightly["requests"] == 0
+    assert nightly["gpuHours"] == pytest.approx(0.25 * report["seconds"] / 3600, rel=0.01)
+    assert any(note.startswith("nightly has no requests: ") for note in report["notes"])
     assert sum(service["requests"] for service in report["pool"]["services"]) > 100
 
 

@@ -19,15 +19,14 @@ class PartSource(RecordedSource):
         return History(ref, {}) if ref.name == "idle" else super().history(ref, start, end, step)
 
 
-def test_services_without_requests_are_noted_and_left_out() -> None:
+def test_a_service_without_an_answer_is_left_out_and_one_without_requests_has_an_empty_log() -> None:
     refs = [Ref("team-a", name) for name in ("chat", "idle", "down")]
     notes: list[str] = []
     logs = read_traffic_logs(PartSource(), refs, 10 * DAY, notes)
 
-    assert [*logs] == refs[:1]
-    assert [note.partition(":")[0] for note in notes] == [
-        f"without team-a/{name} and its GPUs" for name in ("idle", "down")
-    ]
+    assert [*logs] == refs[:2]
+    assert [note.partition(":")[0] for note in notes] == ["without team-a/down and its GPUs"]
+    assert logs[refs[1]].count_requests() == 0
     # Three of the six hours are busy.
     assert logs[refs[0]].count_requests() == round(3 * 3600 * (0.71 + 0.05))
 

@@ -22,10 +22,15 @@ FLEET_STEP_SECONDS: Final = 120.0
 #: Response times and requests per second that a recorded workload can have. Its pods can report any number.
 RESPONSE_SECONDS: Final = (1e-6, DAY_SECONDS)
 MAX_RATE: Final = 1e9
+LOG_HEADER: Final = "time,count\n"
 
 
 class NoReplayError(Exception):
     """The traffic of a workload cannot be replayed; the message is the reason."""
+
+
+class NoRequestsError(NoReplayError):
+    """Prometheus has no requests of a workload."""
 
 
 def read_traffic(source: MetricsSource, ref: Ref, start: float, end: float, step: float) -> tuple[str, str, History]:
@@ -38,7 +43,8 @@ def read_traffic(source: MetricsSource, ref: Ref, start: float, end: float, step
     if not log or not server:
         name, what = ("p50", "response times") if log else ("rate", "requests")
         usable = "usable " if any(point.value for point in history.series.get(name, ())) else ""
-        raise NoReplayError(f"Prometheus has no {usable}{what} of the workload in this period")
+        error_class = NoReplayError if log or usable else NoRequestsError
+        raise error_class(f"Prometheus has no {usable}{what} of the workload in this period")
     return log, server, history
 
 
@@ -64,15 +70,17 @@ def read_traffic_logs(
     end: float,
     notes: list[str],
 ) -> dict[Ref, TrafficLog]:
-    """Return the requests of the workloads in the last ``FLEET_DAYS``; ``notes`` gets those without."""
+    """Return the requests of the workloads in the last ``FLEET_DAYS``; ``notes`` gets those that cannot be replayed."""
     logs = {}
     for ref in refs:
         try:
             log, server, _ = read_traffic(source, ref, end - FLEET_DAYS * DAY_SECONDS, end, FLEET_STEP_SECONDS)
+        except NoRequestsError:
+            log, server = LOG_HEADER, ""
         except NoReplayError as error:
             notes.append(f"without {ref.namespace}/{ref.name} and its GPUs: {error}")
-        else:
-            logs[ref] = TrafficLog(ref.name, f"{ref.name}.csv", log.encode(), server)
+            continue
+        logs[ref] = TrafficLog(ref.name, f"{ref.name}.csv", log.encode(), server)
     return logs
 
 
@@ -94,7 +102,7 @@ def write_traffic_log(history: History) -> str:
         total += max(point.value or 0.0, 0.0) * step
         rows.append(f"{point.time:.3f},{round(total) - written}\n")
         written = round(total)
-    return "time,count\n" + "".join(rows) if written else ""
+    return LOG_HEADER + "".join(rows) if written else ""
 
 
 def fit_server_model(history: History) -> str:

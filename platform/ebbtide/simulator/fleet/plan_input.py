@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base.problems import Problem
+from ebbtide.core.base.prose import count_noun
 from ebbtide.simulator.fleet import plan_report, planner
 from ebbtide.simulator.fleet.pool import PoolSize, find_gpu_price, read_quotas
 from ebbtide.simulator.search.request import (
@@ -76,6 +77,10 @@ def _prepare(request: PlanRequest, loaded: LoadedDocument, log: TrafficLog, prof
         seed=request.seed,
     )
     prepared = prepare_case(single, loaded, profile, "plan")
+    if not len(prepared.case.traffic.times):
+        least = count_noun(prepared.plan.scaling.minimum, "replica")
+        note = f"{log.workload} has no requests: it is planned with its minimum of {least}"
+        return prepared._replace(case=replace(prepared.case, bounds=()), notes=(note,))
     tokenless = tuple(bound for bound in prepared.case.bounds if bound.kind not in {"ttft", "itl"})
     if server or not log.server or tokenless == prepared.case.bounds:
         return prepared

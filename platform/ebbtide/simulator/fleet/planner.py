@@ -117,10 +117,16 @@ class Fleet:
 
 
 def align_cases(cases: Sequence[PreparedCase]) -> tuple[list[PreparedCase], float, float]:
-    """Return the cases with traffic on one clock, its start and its length. Raises SimulationRequestError."""
+    """Return the cases with traffic on one clock, its start and its length: those of the services with requests.
+
+    Raises SimulationRequestError.
+    """
     traces = [prepared.case.traffic for prepared in cases]
-    start = min(trace.start for trace in traces)
-    seconds = max(trace.start - start + trace.seconds for trace in traces)
+    busy = [trace for trace in traces if len(trace.times)]
+    if not busy:
+        raise SimulationRequestError(Problem("TRF004", (), "no service has requests", "use logs with requests"))
+    start = min(trace.start for trace in busy)
+    seconds = max(trace.start - start + trace.seconds for trace in busy)
     if seconds > MAX_SECONDS:
         last = max(cases, key=lambda prepared: prepared.case.traffic.start)
         message = f"the log begins {format_duration(last.case.traffic.start - start)} after the first one"
@@ -452,9 +458,11 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
     """Return the changes that free GPUs, at most one of each service, best first; each is verified with those before it.
 
     The ``limit`` services with the most GPU-hours are tried, and the changes that save the most in a service alone first.
+    Without requests, no change of a service can be judged.
     """
     base = [measured.gpu_hours for measured in planner.run(smallest).measured]
-    tried = sorted(range(len(base)), key=lambda index: (-base[index], index))[:limit]
+    busy = [index for index, row in enumerate(planner.recordings) if len(row.service.case.traffic.times)]
+    tried = sorted(busy, key=lambda index: (-base[index], index))[:limit]
     rows = [(index, *row) for index in tried for row in list_candidates(planner.recordings[index])]
     candidates = []
     recorded = run_in_threads(record_service, [row[3] for row in rows])

@@ -137,7 +137,7 @@ def prepare_case(request: SimulationRequest, loaded: LoadedDocument, profile: Pr
         bounds = _parse_field(slo.parse_bounds, "slo", request.slo, "write p95=2s, or mean=800ms,uptime=99.9")
     server, server_text = _read_server(request)
     plan = _plan_spec(loaded, profile)
-    traffic = _read_traffic(request)
+    traffic = _read_traffic(request, may_be_idle=command == "plan")
     coverage = load.describe_coverage(traffic.name)
     notes = [coverage] if coverage else []
     if server is None:
@@ -197,8 +197,19 @@ def _plan_spec(loaded: LoadedDocument, profile: Profile) -> Plan:
     return translation.plan
 
 
-def _read_traffic(request: SimulationRequest) -> TrafficTrace:
+def _read_traffic(request: SimulationRequest, *, may_be_idle: bool) -> TrafficTrace:
     """Return the traffic of a log or of a shape. Raises SimulationRequestError."""
+    from ebbtide.simulator.traffic import load  # noqa: PLC0415 - it needs numpy
+
+    try:
+        return _parse_traffic(request)
+    except SimulationRequestError as error:
+        if may_be_idle and error.problems[0].code == load.EMPTY:
+            return load.make_idle_traffic(request.traffic)
+        raise
+
+
+def _parse_traffic(request: SimulationRequest) -> TrafficTrace:
     from ebbtide.simulator.traffic import load  # noqa: PLC0415 - it needs numpy
 
     if request.log is not None:

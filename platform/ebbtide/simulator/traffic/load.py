@@ -109,6 +109,12 @@ def slice_traffic(traffic: TrafficTrace, start: float, end: float) -> TrafficTra
     )
 
 
+def make_idle_traffic(name: str) -> TrafficTrace:
+    """Return traffic without requests; every server and every SLO accepts it."""
+    tokens = np.empty(0, np.int32)
+    return TrafficTrace(name, np.empty(0), tokens, tokens)
+
+
 # Shapes.
 
 
