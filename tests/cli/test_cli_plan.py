@@ -275,23 +275,28 @@ def test_prices_are_those_of_the_node_pools(run: Any, fleet: Path) -> None:
     report = json.loads(out)
     hours = sum(service["gpuHours"] for service in report["pool"]["services"])
     assert report["pool"]["cost"] == pytest.approx(2.5 * hours, abs=0.001)
-    assert f"cost of services {report['pool']['cost']:,.2f}" in " ".join(text.split())
-    assert report["changes"]
-    before = 2.5 * sum(service["gpuHours"] for service in report["smallestPool"]["services"])
-    assert text.endswith(f"   {report['changes'][0]['cost'] - before:+,.2f}\n")
+    # The pool is paid for, used or not.
+    gpu_hours = 4 * report["seconds"] / 3600
+    assert report["pool"]["poolGpuHours"] == pytest.approx(gpu_hours, abs=0.001)
+    assert report["pool"]["poolCost"] == pytest.approx(2.5 * gpu_hours, abs=0.001)
+    assert report["pool"]["usedShare"] == pytest.approx(hours / gpu_hours, abs=0.001)
+    assert f"cost of the pool {2.5 * gpu_hours:,.2f} " in " ".join(text.split())
+    (change,) = report["changes"]
+    assert change["poolCost"] == pytest.approx(2.5 * change["smallestPool"] * report["seconds"] / 3600, abs=0.001)
+    assert text.endswith(f"   {change['poolCost'] - report['smallestPool']['poolCost']:+,.2f}\n")
 
 
 def test_the_profile_has_the_prices_that_the_command_line_does_not_name(run: Any, fleet: Path) -> None:
     _, profile, _ = load_profile_with_data("full")
-    spec = {**profile["spec"], "prices": {"gpuHour": {"default": 2.0}}}
+    spec = {**profile["spec"], "prices": {"currency": "EUR", "gpuHour": {"default": 2.0}}}
     (fleet / "profile.yaml").write_text(yaml.safe_dump({**profile, "spec": spec}))
     words = ("-o", "json", "--changes", "0", "--profile", str(fleet / "profile.yaml"))
-    known, named = (
-        json.loads(plan(run, fleet, *words, *more)[1])["pool"]["cost"] for more in ((), ("--price", "default=4"))
-    )
+    known, named = (json.loads(plan(run, fleet, *words, *more)[1]) for more in ((), ("--price", "default=4")))
 
-    assert known > 0
-    assert named == pytest.approx(2 * known, abs=0.001)
+    assert known["currency"] == "EUR"
+    for name in ("cost", "poolCost"):
+        assert known["pool"][name] > 0
+        assert named["pool"][name] == pytest.approx(2 * known["pool"][name], abs=0.001)
 
 
 def test_a_pool_without_a_price_leaves_no_cost_that_looks_complete(run: Any, fleet: Path) -> None:
@@ -302,7 +307,7 @@ def test_a_pool_without_a_price_leaves_no_cost_that_looks_complete(run: Any, fle
     _, text, _ = plan(run, fleet, *words)
 
     assert "no cost: node pool spare has no price in the profile, and no --price" in text
-    assert "cost of services" not in text
+    assert "cost of the pools" not in text
 
 
 def test_the_page_needs_no_network_and_shows_what_binds(run: Any, fleet: Path) -> None:

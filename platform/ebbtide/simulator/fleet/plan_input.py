@@ -60,7 +60,9 @@ def make_plan_report(
     notes = tuple(dict.fromkeys([*notes, *(text for prepared in cases for text in prepared.notes)]))
     smallest, largest = plan_report.choose_pools(planned)
     found = planner.find_changes(planned, smallest[100] or largest, request.changes)
-    return plan_report.PlanReport(planned, sizes[0].gpus, smallest, largest, found, notes)
+    return plan_report.PlanReport(
+        planned, sizes[0].gpus, smallest, largest, found, notes, profile.spec.prices.currency or ""
+    )
 
 
 def _prepare(request: PlanRequest, loaded: LoadedDocument, log: TrafficLog, profile: Profile) -> PreparedCase:

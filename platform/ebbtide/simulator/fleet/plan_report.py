@@ -13,7 +13,7 @@ from ebbtide.core.autoscaler.arithmetic import SECOND
 from ebbtide.core.base.bodies import body, serialize_body
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.report import ReportContent, ReportList, ReportSection, ReportTable
-from ebbtide.core.units import format_duration, format_percent
+from ebbtide.core.units import format_duration, format_money, format_percent
 from ebbtide.simulator.engine.slo import HOUR, Rounded, round_number
 from ebbtide.simulator.fleet.fleet import merge_intervals
 from ebbtide.simulator.fleet.pool import UNITS
@@ -69,6 +69,7 @@ class PlanReport:
     """Largest pool of the search."""
     found: FleetChanges
     notes: tuple[str, ...]
+    currency: str = ""
 
     @property
     def compared(self) -> int:
@@ -173,15 +174,21 @@ def name_size(planner: FleetPlanner, gpus: int) -> str:
     return f"{count_noun(gpus, 'GPU')}{f' of {first.name}' if others else ''}"
 
 
+def name_pools(planner: FleetPlanner) -> str:
+    """Return ``pool``, or ``pools`` if there are several."""
+    return "pool" if len(planner.fleet.sizes) == 1 else "pools"
+
+
 def _make_change_rows(report: PlanReport) -> list[list[str]]:
     """Return the changes with their headings; without prices, without the cost."""
-    before, columns = report.planner.sum_hours(report.compared), 4 if report.planner.fleet.prices else 3
-    rows = [["change", "smallest pool", "GPU-hours", "cost"]]
+    planner, columns = report.planner, 4 if report.planner.fleet.prices else 3
+    before = planner.sum_hours(report.compared)
+    rows = [["change", "smallest pool", "GPU-hours", f"cost of the {name_pools(planner)}"]]
     for change in report.found.changes:
-        hours, cost = change.gpu_hours - before[0], change.cost - before[1]
-        text, size = f"{change.service}: {change.text}", name_size(report.planner, change.smallest)
+        hours, cost = change.hours.used - before.used, change.hours.cost - before.cost
+        text, size = f"{change.service}: {change.text}", name_size(planner, change.smallest)
         rows.append([text, size, f"{hours:+,.1f}", f"{cost:+,.2f}"])
-        before = change.gpu_hours, change.cost
+        before = change.hours
     return [row[:columns] for row in rows]
 
 
@@ -203,9 +210,11 @@ def _make_rows(report: PlanReport) -> list[list[str]]:
     ]
     table.append(["services in their SLO", *(f"{count} of {with_slo}" for count in met)])
     table.append(["requests that waited for a GPU", *(_format_waited(run) for _, run in runs)])
-    table.append(["GPU-hours of services", *(f"{sum(m.gpu_hours for m in run.measured):,.1f}" for _, run in runs)])
+    pools, hours = name_pools(planner), [each.sum_hours(gpus) for _, each, gpus in columns]
+    table.append([f"GPU-hours of the {pools}", *(f"{row.whole:,.1f}" for row in hours)])
+    table.append(["GPU-hours of services", *(f"{row.used:,.1f} ({format_percent(row.share)})" for row in hours)])
     if planner.fleet.prices:
-        table.append(["cost of services", *(f"{each.sum_hours(gpus)[1]:,.2f}" for _, each, gpus in columns)])
+        table.append([f"cost of the {pools}", *(format_money(row.cost, report.currency) for row in hours)])
     if planner.fleet.training is not None:
         table.append(["GPU-hours of training", *(f"{run.training_seconds / HOUR:,.1f}" for _, run in runs)])
         table.append(["evictions of training", *(f"{run.training_evictions:,}" for _, run in runs)])
@@ -282,6 +291,7 @@ def plan_to_json(report: PlanReport) -> dict[str, Any]:
         "smallest": {str(share): gpus for share, gpus in report.smallest.items()},
         "smallestPool": _run_to_json(planner, report.compared) if report.smallest[100] else None,
         "insufficient": _describe_insufficiency(report),
+        "currency": report.currency or None,
         "lowerBound": {"gpus": planner.bound, "gpuHours": round_number(planner.find_least_hours())},
         "boundByMaximum": list_bound_by_maximum(planner),
         "changes": [_change_to_json(change, has_prices=bool(planner.fleet.prices)) for change in report.found.changes],
@@ -294,20 +304,24 @@ def _change_to_json(change: FleetChange, *, has_prices: bool) -> dict[str, Any]:
         "change": change.text,
         "spec": {".".join(map(str, path)): value for path, value in change.edits.items()},
         "smallestPool": change.smallest,
-        "gpuHours": round_number(change.gpu_hours),
-        "cost": round_number(change.cost) if has_prices else None,
+        "gpuHours": round_number(change.hours.used),
+        "cost": round_number(change.hours.used_cost) if has_prices else None,
+        "poolCost": round_number(change.hours.cost) if has_prices else None,
         "servicesInSlo": change.met,
     }
 
 
 def _run_to_json(planner: FleetPlanner, gpus: int) -> dict[str, Any]:
-    run = planner.run(gpus)
+    run, hours, has_prices = planner.run(gpus), planner.sum_hours(gpus), bool(planner.fleet.prices)
     rows = zip(planner.recordings, run.measured, run.waited, run.evictions, strict=True)
     return {
         "gpus": gpus,
         "servicesInSlo": planner.count_met(gpus),
         "peakGpus": run.peak,
-        "cost": round_number(planner.sum_hours(gpus)[1]) if planner.fleet.prices else None,
+        "cost": round_number(hours.used_cost) if has_prices else None,
+        "poolGpuHours": round_number(hours.whole),
+        "poolCost": round_number(hours.cost) if has_prices else None,
+        "usedShare": round_number(hours.share),
         "gpuHoursByProject": {name: round_number(hours) for name, hours in sum_hours_by_project(planner, run).items()},
         "training": {"gpuHours": round_number(run.training_seconds / HOUR), "evictions": run.training_evictions},
         "services": [

@@ -26,6 +26,7 @@ from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.translate import translate
 from ebbtide.core.units import format_duration
 from ebbtide.simulator.data import StartUp, TrafficTrace
+from ebbtide.simulator.engine.slo import HOUR
 from ebbtide.simulator.fleet.fleet import (
     WORKERS,
     FleetRun,
@@ -191,6 +192,20 @@ def make_fleet(
     return Fleet(tuple(services), tuple(sizes), quotas, demand, count, prices, start, seconds)
 
 
+class PoolHours(NamedTuple):
+    """GPU-hours of the services and of the node pools during the traffic, used or not. The costs are 0 without prices."""
+
+    used: float
+    used_cost: float
+    whole: float
+    cost: float
+
+    @property
+    def share(self) -> float:
+        """Share of the pools that the services use."""
+        return self.used / self.whole if self.whole else 0.0
+
+
 class FleetPlanner:
     """A fleet whose services were simulated alone, and its runs by the size of the first node pool."""
 
@@ -321,19 +336,21 @@ class FleetPlanner:
             least = max(least, float(total.max(initial=0.0)) / (width * step + longest))
         return math.ceil(least - 1e-9)
 
-    def sum_hours(self, gpus: int) -> tuple[float, float]:
-        """Return the GPU-hours of all services, and their cost, 0 without prices; a pod has the price of its first node pool."""
-        hours = cost = 0.0
+    def sum_hours(self, gpus: int) -> PoolHours:
+        """Return the GPU-hours of the services and of the pools; a pod has the price of its first node pool."""
+        used = used_cost = 0.0
         for recording, measured in zip(self.recordings, self.run(gpus).measured, strict=True):
             demand = recording.service.demand
-            hours += measured.gpu_hours
-            cost += measured.gpu_hours * (self.fleet.prices.get(demand.pools[0], 0.0) if demand else 0.0)
-        return hours, cost
+            used += measured.gpu_hours
+            used_cost += measured.gpu_hours * (self.fleet.prices.get(demand.pools[0], 0.0) if demand else 0.0)
+        hours, sizes = self.fleet.seconds / HOUR, self.list_sizes(gpus)
+        price = sum(size.gpus * self.fleet.prices.get(size.name, 0.0) for size in sizes)
+        return PoolHours(used, used_cost, hours * sum(size.gpus for size in sizes), hours * price)
 
     def find_least_hours(self) -> float:
         """Return the GPU-hours of all requests at the most efficient number of concurrent requests."""
         return sum(
-            float(recording.work.sum()) * recording.service.demand.total / UNITS / 3600
+            float(recording.work.sum()) * recording.service.demand.total / UNITS / HOUR
             for recording in self.recordings
             if recording.service.demand is not None
         )
@@ -348,9 +365,8 @@ class FleetChange(NamedTuple):
     """Changes of the spec; none if the change is not one of the spec."""
     smallest: int
     """Smallest pool with the change."""
-    gpu_hours: float
-    cost: float
-    """GPU-hours of all services at that pool, and their cost, 0 without prices."""
+    hours: PoolHours
+    """GPU-hours at that pool."""
     met: int
 
 
@@ -483,10 +499,10 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
         size = _descend(changed, met, found.smallest)
         if size is None:
             continue
-        spent, cost = changed.sum_hours(size)
-        if size < found.smallest or spent < hours - SAVING:
-            change = FleetChange(name, text, edits, size, spent, cost, changed.count_met(size))
-            found, hours = FleetChanges([*found.changes, change], changed, size), spent
+        spent = changed.sum_hours(size)
+        if size < found.smallest or spent.used < hours - SAVING:
+            change = FleetChange(name, text, edits, size, spent, changed.count_met(size))
+            found, hours = FleetChanges([*found.changes, change], changed, size), spent.used
     return found
 
 
