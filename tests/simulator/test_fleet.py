@@ -126,11 +126,13 @@ def make_random_fleet(seed: int) -> tuple[list[Recording], GpuDemand | None, int
     return recordings, training, 2 if training else 0
 
 
-def make_planner(recordings: Sequence[Recording], training: GpuDemand | None = None, count: int = 0) -> FleetPlanner:
+def make_planner(
+    recordings: Sequence[Recording], training: GpuDemand | None = None, count: int = 0, node: int = 0
+) -> FleetPlanner:
     services = tuple(recording.service for recording in recordings)
     seconds = max(service.case.traffic.seconds for service in services)
     return FleetPlanner(
-        Fleet(services, (PoolSize("default", 1, 4),), {}, training, count, {}, 0.0, seconds), recordings
+        Fleet(services, (PoolSize("default", 1, node),), {}, training, count, {}, 0.0, seconds), recordings
     )
 
 
@@ -254,15 +256,16 @@ def check_capacity(at: int, pool: GpuPool) -> None:
 
 
 def plan_random_fleet(seed: int) -> tuple[int, list[int], int, int]:
-    """Check the laws of one pool for each size.
+    """Check the laws of one pool for each size, in GPUs of one node or in nodes of two.
 
     Return the smallest pool, the SLOs met by size, how many can be met, and the GPUs of the bound below the solver's.
     """
     recordings, training, count = make_random_fleet(seed)
-    planner = make_planner(recordings, training, count)
+    node = 1 + seed % 2
+    planner = make_planner(recordings, training, count, node=node if node > 1 else 0)
     met = []
-    for gpus in range(1, planner.find_largest_useful() + 1):
-        sizes = [PoolSize("default", gpus, 4)]
+    for gpus in range(node, planner.find_largest_useful() + 1, node):
+        sizes = planner.list_sizes(gpus)
         run = simulate_fleet(recordings, sizes, {}, training, count, check_capacity)
         assert run == simulate_fleet(recordings, sizes, {}, training, count)
         assert [row.requests for row in run.measured] == [row.measured.requests for row in recordings]
@@ -271,13 +274,15 @@ def plan_random_fleet(seed: int) -> tuple[int, list[int], int, int]:
         met.append(sum(run.measured[index].holds for index in planner.promised))
     smallest = choose_pools(planner)[0][100]
     assert smallest is not None
+    nodes, rest = divmod(smallest, node)
+    assert rest == 0
     assert smallest >= planner.bound
-    # It meets all SLOs, and one GPU less does not.
-    assert met[smallest - 1] == len(planner.promised)
-    assert smallest in {planner.bound, 1} or met[smallest - 2] < len(planner.promised)
+    # It meets all SLOs, and one node less does not.
+    assert met[nodes - 1] == len(planner.promised)
+    assert smallest in {planner.round_up(planner.bound), node} or met[nodes - 2] < len(planner.promised)
     solved = math.ceil(bound_pool(planner) - 1e-6)
     assert planner.bound <= solved <= smallest
-    return smallest, met, len(planner.promised), solved - planner.bound
+    return nodes, met, len(planner.promised), solved - planner.bound
 
 
 def test_random_fleets_keep_the_laws() -> None:
@@ -386,6 +391,37 @@ def test_one_more_gpu_can_violate_an_slo() -> None:
     ]
 
     assert met == [4, 3, 4]
+
+
+def test_larger_pools_that_violate_an_slo_are_listed_with_their_seeds() -> None:
+    recordings, _, _ = make_random_fleet(9)
+    first = make_planner(recordings)
+    calm = make_planner([record_service(make_service("calm", traffic="constant:0.1rps,1m", seed=7))])
+    planner = FleetPlanner(first.fleet, recordings, [calm])
+
+    smallest = choose_pools(planner)[0][100]
+
+    assert smallest == 4
+    assert planner.find_last_larger(smallest) == 6
+    assert planner.list_failing(smallest) == {5: [9]}
+
+
+def test_the_smallest_pool_meets_the_slos_with_each_seed() -> None:
+    rows = {"rare": (0, "poisson:0.3rps,30s"), "chat": (1, "poisson:2rps,3m")}
+    planners = [
+        make_planner(
+            [
+                record_service(make_service(name, low=low, high=6, traffic=traffic, seed=seed))
+                for name, (low, traffic) in rows.items()
+            ]
+        )
+        for seed in (0, 2)
+    ]
+    alone = [choose_pools(planner)[0][100] for planner in planners]
+    together = choose_pools(FleetPlanner(planners[0].fleet, planners[0].recordings, planners[1:]))[0][100]
+
+    assert alone[0] != alone[1]
+    assert together == max(gpus for gpus in alone if gpus is not None)
 
 
 def test_a_lower_priority_is_evicted_and_starts_again() -> None:

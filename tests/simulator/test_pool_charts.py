@@ -44,6 +44,7 @@ def test_the_areas_are_the_gpu_hours_of_the_run() -> None:
             end = planner.fleet.seconds
             edges = np.append(run.usage[:, 0] / 1e9, end).clip(0, end)
             held = float((run.usage[:, 2] * np.diff(edges)).sum())
+            assert run.service_seconds == pytest.approx(held, abs=ROUNDING)
             areas = list_areas(chart, end)
             assert areas.pop("training", 0.0) == pytest.approx(run.training_seconds, abs=ROUNDING)
             assert math.fsum(areas.values()) == pytest.approx(held, abs=ROUNDING)

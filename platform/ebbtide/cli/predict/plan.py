@@ -36,7 +36,7 @@ COMMAND: Final = "plan"
 #: Value of --traffic for the requests of the last days that Prometheus has.
 PROMETHEUS: Final = "prometheus"
 TRAINING: Final = re.compile(r"([1-9][0-9]{0,4})x([^,]+)(?:,(preemptible|non-preemptible))?")
-POOL: Final = re.compile(r"([^=]+)=([1-9][0-9]{0,5})")
+POOL: Final = re.compile(r"([^=]+)=(?:([1-9][0-9]{0,3})x)?([1-9][0-9]{0,5})")
 PRICE: Final = re.compile(r"([^=]+)=([0-9]{1,6}(?:\.[0-9]{1,6})?)")
 FACTOR: Final = re.compile(r"([^*]+)\*([0-9]+(?:\.[0-9]+)?)")
 SERVERS: Final = make_option(
@@ -61,12 +61,12 @@ OPTIONS: Final = (
     ),
     make_option(
         "--pool",
-        metavar="NAME=N",
-        type=make_match_parser(POOL, "h100=8"),
+        metavar="NAME=NxGPUS",
+        type=make_match_parser(POOL, "h100=2x8, or h100=16"),
         action="append",
         default=[],
-        help="Number of GPUs of a node pool of the profile; repeatable, and the search changes the first (default with "
-        "--live: the cluster's nodes)",
+        help="Nodes of a node pool of the profile and the GPUs of each, as in h100=2x8, or all its GPUs, on nodes as in the profile; "
+        "repeatable, and the search changes the number of nodes of the first (default with --live: the cluster's nodes)",
     ),
     make_option(
         "--price",
@@ -160,7 +160,7 @@ def _plan(
     from ebbtide.simulator.fleet import plan_input, plan_report, planner
 
     request = PlanRequest(
-        [(name, int(count)) for name, count in options.pool],
+        [(name, int(nodes or 1) * int(gpus), int(gpus) if nodes else 0) for name, nodes, gpus in options.pool],
         [(name, float(price)) for name, price in options.price],
         _read_training(options),
         {name: float(factor) for name, factor in options.what_if},

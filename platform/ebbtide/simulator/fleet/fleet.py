@@ -359,6 +359,8 @@ class FleetRun:
     """Requests of each service that waited while one of its pods waited for GPUs."""
     evictions: list[int]
     waits: list[Wait]
+    service_seconds: float
+    """GPU-seconds that services held during the traffic; those that they are charged for include the time until the last reply."""
     training_seconds: float
     training_evictions: int
     usage: NDArray[np.float64] = field(compare=False)
@@ -630,10 +632,10 @@ class FleetSimulation:
         end = max(to_nanoseconds(recording.service.case.traffic.seconds) for recording in self.recordings)
         usage = np.array(self.usage, np.float64).reshape(-1, 4)
         edges = np.append(usage[:, 0], end).clip(0, end)
-        spent = float((usage[:, 3] * np.diff(edges)).sum())
+        held, trained = (usage[:, 2:] * np.diff(edges)[:, None]).sum(axis=0).tolist()
         trainer = self.by_index.get(len(self.recordings))
         count = 0 if trainer is None else trainer.evictions
-        return FleetRun(measured, waited, evictions, self.waits, spent / SECOND, count, usage)
+        return FleetRun(measured, waited, evictions, self.waits, held / SECOND, trained / SECOND, count, usage)
 
 
 def count_waited(spans: NDArray[np.float64], intervals: Sequence[tuple[int, int]]) -> int:

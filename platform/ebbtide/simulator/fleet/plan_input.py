@@ -38,7 +38,6 @@ def make_plan_report(
     notes: Sequence[str] = (),
 ) -> PlanReport:
     """Plan services with their traffic. Raises SimulationRequestError."""
-    cases = [_prepare(request, loaded, log, profile) for loaded, log in pairs]
     names = sorted({log.workload for _, log in pairs})
     if unknown := sorted({*request.factors} - {*names}):
         raise RequestFieldError("what_if", f"no service {unknown[0]}; services: {', '.join(names)}", "use one of them")
@@ -55,13 +54,25 @@ def make_plan_report(
     quotas = read_quotas(profile)
     if profile.spec.projects.quota == "kueue" and len(quotas) > 1:
         notes = [*notes, KUEUE_COHORT]
-    fleet = planner.make_fleet(cases, sizes, quotas, request.training, request.factors, prices)
-    planned = planner.plan_fleet(fleet, cases)
-    notes = tuple(dict.fromkeys([*notes, *(text for prepared in cases for text in prepared.notes)]))
+    planners = []
+    for seed in range(request.seed, request.seed + planner.SEEDS):
+        cases = [_prepare(replace(request, seed=seed), loaded, log, profile) for loaded, log in pairs]
+        notes = [*notes, *(text for prepared in cases for text in prepared.notes)]
+        fleet = planner.make_fleet(cases, sizes, quotas, request.training, request.factors, prices)
+        planners.append(planner.plan_fleet(fleet, cases))
+    planned = planner.FleetPlanner(planners[0].fleet, planners[0].recordings, planners[1:])
     smallest, largest = plan_report.choose_pools(planned)
+    failing = {} if smallest[100] is None else planned.list_failing(smallest[100])
     found = planner.find_changes(planned, smallest[100] or largest, request.changes)
     return plan_report.PlanReport(
-        planned, sizes[0].gpus, smallest, largest, found, notes, profile.spec.prices.currency or ""
+        planned,
+        sizes[0].gpus,
+        smallest,
+        largest,
+        failing,
+        found,
+        tuple(dict.fromkeys(notes)),
+        profile.spec.prices.currency or "",
     )
 
 
@@ -99,11 +110,17 @@ def read_pools(request: PlanRequest, profile: Profile) -> list[PoolSize]:
             return sizes
         message = "the cluster has no node pool with a number of nodes and GPUs: set --pool"
         raise RequestFieldError("pool", message, "set the number of GPUs of a node pool")
-    if unknown := [name for name, _ in request.pools if name not in known]:
+    if unknown := [name for name, *_ in request.pools if name not in known]:
         message = f"node pool {unknown[0]} of --pool not found in the cluster profile"
         fix = f"use one of its node pools: {', '.join(known)}" if known else "set --profile to one with node pools"
         raise SimulationRequestError(Problem("PLN005", (), message, fix, document=profile.metadata.name))
-    return [PoolSize(name, count, known[name].devices) for name, count in request.pools]
+    sizes = [PoolSize(name, gpus, node or known[name].devices) for name, gpus, node in request.pools]
+    for size in sizes:
+        if size.per_node and size.gpus % size.per_node:
+            message = f"{size.gpus} GPUs of {size.name} are not whole nodes of {size.per_node}"
+            fix = f"write {size.name}={size.gpus // size.per_node + 1}x{size.per_node}, or {size.name}=1x{size.gpus}"
+            raise RequestFieldError("pool", f"{message}: {fix}", fix)
+    return sizes
 
 
 def _read_prices(request: PlanRequest, pools: set[str], profile: Profile) -> dict[str, float]:

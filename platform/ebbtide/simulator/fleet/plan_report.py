@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -67,6 +66,8 @@ class PlanReport:
     """Smallest pool by percentage of the services whose SLO any pool can meet; None if none is sufficient."""
     largest: int
     """Largest pool of the search."""
+    failing: dict[int, list[int]]
+    """Pools somewhat larger than the smallest one that violate an SLO, with the seeds that show it."""
     found: FleetChanges
     notes: tuple[str, ...]
     currency: str = ""
@@ -144,7 +145,8 @@ def make_content(report: PlanReport, charts: Sequence[ReportSection] = ()) -> Re
         ReportList(
             [
                 f"GPU-hours by project: {hours}",
-                f"Smallest pool for the services whose SLO a pool can meet: {smallest}",
+                f"Smallest pool for the services whose SLO a pool can meet, with each seed: {smallest}",
+                *_describe_failing(report),
                 f"Lower bound of a perfect system: {bound}",
             ]
         ),
@@ -158,6 +160,18 @@ def make_content(report: PlanReport, charts: Sequence[ReportSection] = ()) -> Re
     return ReportContent(_describe_fleet(report), sections, notes, "Plan of a fleet", planner.fleet.seconds, start)
 
 
+def _describe_failing(report: PlanReport) -> list[str]:
+    """Return the pools larger than the smallest one on which a service violates its SLO; nothing if no pool is sufficient."""
+    if report.smallest[100] is None:
+        return []
+    sizes = [
+        f"{name_size(report.planner, gpus)} (seed {', '.join(map(str, seeds))})"
+        for gpus, seeds in report.failing.items()
+    ]
+    largest = report.planner.find_last_larger(report.smallest[100])
+    return [f"Larger pools of up to {largest} GPUs that violate an SLO: {'; '.join(sizes) or 'none'}"]
+
+
 def _describe_fleet(report: PlanReport) -> str:
     planner, fleet = report.planner, report.planner.fleet
     pools = ", ".join(f"{count_noun(size.gpus, 'GPU')} of {size.name}" for size in fleet.sizes)
@@ -169,9 +183,10 @@ def _describe_fleet(report: PlanReport) -> str:
 
 
 def name_size(planner: FleetPlanner, gpus: int) -> str:
-    """Return a size of the first pool, which the search changes, with its name if it is not the only one."""
+    """Return a size of the first pool, which the search changes, with its nodes and, if it is not the only one, its name."""
     first, *others = planner.fleet.sizes
-    return f"{count_noun(gpus, 'GPU')}{f' of {first.name}' if others else ''}"
+    nodes = f" ({gpus // first.per_node}x{first.per_node})" if first.per_node > 1 else ""
+    return f"{count_noun(gpus, 'GPU')}{nodes}{f' of {first.name}' if others else ''}"
 
 
 def name_pools(planner: FleetPlanner) -> str:
@@ -196,23 +211,19 @@ def _make_rows(report: PlanReport) -> list[list[str]]:
     planner, best = report.planner, report.compared
     columns = [
         (name_size(planner, report.gpus), planner, report.gpus),
-        (f"{name_size(planner, best)} ({'smallest' if report.smallest[100] else 'not sufficient'})", planner, best),
+        (f"{name_size(planner, best)}, {'smallest' if report.smallest[100] else 'not sufficient'}", planner, best),
     ]
     if report.found.changes:
         changes, changed, reached = report.found
         columns.append((f"{name_size(planner, reached)}, {count_noun(len(changes), 'change')}", changed, reached))
-    with_slo = sum(bool(recording.service.case.bounds) for recording in planner.recordings)
     table = [["", *(title for title, _, _ in columns)]]
     runs = [(each, each.run(gpus)) for _, each, gpus in columns]
-    met = [
-        sum(m.holds for m, r in zip(run.measured, each.recordings, strict=True) if r.service.case.bounds)
-        for each, run in runs
-    ]
-    table.append(["services in their SLO", *(f"{count} of {with_slo}" for count in met)])
+    table.append(["services in their SLO", *(_format_met(each, gpus) for _, each, gpus in columns)])
     table.append(["requests that waited for a GPU", *(_format_waited(run) for _, run in runs)])
     pools, hours = name_pools(planner), [each.sum_hours(gpus) for _, each, gpus in columns]
     table.append([f"GPU-hours of the {pools}", *(f"{row.whole:,.1f}" for row in hours)])
-    table.append(["GPU-hours of services", *(f"{row.used:,.1f} ({format_percent(row.share)})" for row in hours)])
+    table.append(["held by services", *(format_percent(row.share) for row in hours)])
+    table.append(["GPU-hours of services", *(f"{row.used:,.1f}" for row in hours)])
     if planner.fleet.prices:
         table.append([f"cost of the {pools}", *(format_money(row.cost, report.currency) for row in hours)])
     if planner.fleet.training is not None:
@@ -221,6 +232,20 @@ def _make_rows(report: PlanReport) -> list[list[str]]:
     if any(sum(run.evictions) for _, run in runs):
         table.append(["evictions of services", *(f"{sum(run.evictions):,}" for _, run in runs)])
     return table
+
+
+def _format_met(planner: FleetPlanner, gpus: int) -> str:
+    """Return the number of services that meet their SLO, the lowest and the highest of all seeds if they differ."""
+    met = [
+        [
+            measured.holds
+            for measured, row in zip(each.run(gpus).measured, each.recordings, strict=True)
+            if row.service.case.bounds
+        ]
+        for each in planner.seeds
+    ]
+    low, high = min(map(sum, met)), max(map(sum, met))
+    return f"{low}{f' to {high}' if low < high else ''} of {len(met[0])}"
 
 
 def _format_waited(run: FleetRun) -> str:
@@ -289,6 +314,9 @@ def plan_to_json(report: PlanReport) -> dict[str, Any]:
         "notes": list(report.notes),
         "pool": _run_to_json(planner, report.gpus),
         "smallest": {str(share): gpus for share, gpus in report.smallest.items()},
+        "nodeGpus": planner.node,
+        "seeds": [each.seed for each in planner.seeds],
+        "largerPoolsThatFail": [{"gpus": gpus, "seeds": seeds} for gpus, seeds in report.failing.items()],
         "smallestPool": _run_to_json(planner, report.compared) if report.smallest[100] else None,
         "insufficient": _describe_insufficiency(report),
         "currency": report.currency or None,
@@ -317,6 +345,7 @@ def _run_to_json(planner: FleetPlanner, gpus: int) -> dict[str, Any]:
     return {
         "gpus": gpus,
         "servicesInSlo": planner.count_met(gpus),
+        "servicesInSloBySeed": [each.count_met(gpus) for each in planner.seeds],
         "peakGpus": run.peak,
         "cost": round_number(hours.used_cost) if has_prices else None,
         "poolGpuHours": round_number(hours.whole),
@@ -343,15 +372,16 @@ def choose_pools(planner: FleetPlanner) -> tuple[dict[int, int | None], int]:
 
     The smallest pool is None if the largest one is not sufficient either, because of a quota or of another node pool.
     """
-    counts = {share: math.ceil(share / 100 * len(planner.promised) - 1e-9) for share in SHARES}
-    planner.least = min(counts.values())
+    for each in planner.seeds:
+        each.least = each.count_needed(min(SHARES))
     high = largest = planner.find_largest_useful()
     # The lower bound is that of all SLOs.
-    low, previous, found = min(max(planner.bound, 1), high), -1, None
+    low, previous, found = min(planner.round_up(planner.bound), high), [-1], None
     smallest: dict[int, int | None] = {}
-    for share, needed in reversed(counts.items()):
+    for share in reversed(SHARES):
+        needed = [each.count_needed(share) for each in planner.seeds]
         if needed != previous:
-            found = planner.find_smallest(needed, low, high)
-            high, low, previous = found or high, 1, needed
+            found = planner.find_smallest(share, low // planner.node, high // planner.node)
+            high, low, previous = found or high, planner.node, needed
         smallest[share] = found
     return dict(sorted(smallest.items())), largest

@@ -60,6 +60,10 @@ SAVING: Final = 0.005
 FIRST_STEP: Final = 4
 #: Number of smaller sizes that are tried below one that fails.
 PROBED: Final = 2
+#: Number of seeds with which a pool must meet the SLOs.
+SEEDS: Final = 3
+#: Up to which multiple of the smallest pool larger ones are tried.
+LARGER: Final = 1.5
 #: Lengths in seconds of the spans for which the lower bound adds up the work.
 SPANS: Final = (60, 600, 3600, 6 * 3600, 86_400)
 #: Largest share of a GPU part that weights fill, so that the KV cache keeps the rest.
@@ -199,20 +203,23 @@ class PoolHours(NamedTuple):
     used_cost: float
     whole: float
     cost: float
-
-    @property
-    def share(self) -> float:
-        """Share of the pools that the services use."""
-        return self.used / self.whole if self.whole else 0.0
+    share: float
+    """Share of the pools that services hold."""
 
 
 class FleetPlanner:
-    """A fleet whose services were simulated alone, and its runs by the size of the first node pool."""
+    """A fleet whose services were simulated alone, and its runs by the size of the first node pool.
 
-    def __init__(self, fleet: Fleet, recordings: Sequence[Recording]) -> None:
-        """Start without runs."""
+    The sizes of a search are those with whole nodes.
+    """
+
+    def __init__(self, fleet: Fleet, recordings: Sequence[Recording], others: Sequence[FleetPlanner] = ()) -> None:
+        """Start without runs. ``others`` are those of the fleet with other seeds."""
         self.fleet = fleet
         self.recordings = recordings
+        self.seeds: tuple[FleetPlanner, ...] = (self, *others)
+        #: Number of GPUs of a node of the first node pool; 1 if it is not known.
+        self.node = fleet.sizes[0].per_node or 1
         self._runs: dict[int, FleetRun] = {}
         #: Number of services, by size, of which it is known that fewer meet their SLO.
         self._missed: dict[int, int] = {}
@@ -239,6 +246,31 @@ class FleetPlanner:
         fleet, sizes = self.fleet, self.list_sizes(gpus)
         return simulate_fleet(self.recordings, sizes, fleet.quotas, fleet.training, fleet.training_count, spare=spare)
 
+    @property
+    def seed(self) -> int:
+        """Seed of its simulations."""
+        return self.recordings[0].service.case.seed
+
+    def count_needed(self, share: int) -> int:
+        """Return the number of services in a share, in percent, of those whose SLO any pool can meet."""
+        return math.ceil(share / 100 * len(self.promised) - 1e-9)
+
+    def keeps(self, gpus: int, share: int) -> bool:
+        """Return whether a share of the services meets its SLO with each seed."""
+        return all(each.meets(gpus, each.count_needed(share)) for each in self.seeds)
+
+    def list_failing(self, smallest: int) -> dict[int, list[int]]:
+        """Return the sizes somewhat above the smallest one that violate an SLO, with the seeds that show it."""
+        failing = {
+            gpus: [each.seed for each in self.seeds if not each.meets(gpus, len(each.promised))]
+            for gpus in range(smallest + self.node, self.find_last_larger(smallest) + 1, self.node)
+        }
+        return {gpus: seeds for gpus, seeds in failing.items() if seeds}
+
+    def find_last_larger(self, smallest: int) -> int:
+        """Return the largest size that is tried above the smallest one, at least one node more."""
+        return max(math.floor(LARGER * smallest / self.node) * self.node, smallest + self.node)
+
     def count_met(self, gpus: int) -> int:
         """Return the number of services that meet their SLO."""
         run = self.run(gpus)
@@ -257,15 +289,55 @@ class FleetPlanner:
                 return False
         return self.count_met(gpus) >= needed
 
+    def is_sound(self, index: int, gpus: int) -> bool:
+        """Return whether a service has requests, and meets its SLO with each seed, alone and in the fleet."""
+        return all(
+            len(each.recordings[index].service.case.traffic.times)
+            and each.recordings[index].measured.holds
+            and each.run(gpus).measured[index].holds
+            for each in self.seeds
+        )
+
+    def replace_service(self, index: int, recording: Recording) -> FleetPlanner:
+        """Return the fleet with another recording of a service, with its first seed only."""
+        recordings = [*self.recordings]
+        recordings[index] = recording
+        return FleetPlanner(self.fleet, recordings)
+
+    def replace_in_others(self, index: int, service: FleetService) -> Iterator[FleetPlanner]:
+        """Yield the fleets of the other seeds with another service."""
+        for each in self.seeds[1:]:
+            case = each.recordings[index].service.case
+            seeded = replace(service, case=replace(service.case, traffic=case.traffic, seed=case.seed))
+            yield each.replace_service(index, record_service(seeded))
+
+    def descend(self, met: Sequence[int], gpus: int) -> int | None:
+        """Return the smallest size that is found in steps of one node and meets as many SLOs with each seed; None if ``gpus`` does not."""
+
+        def keeps(gpus: int) -> bool:
+            # A fleet may have only the first seed.
+            return all(each.meets(gpus, count) for each, count in zip(self.seeds, met, strict=False))
+
+        if not keeps(gpus):
+            return None
+        while gpus > self.node and keeps(gpus - self.node):
+            gpus -= self.node
+        return gpus
+
     def find_largest_useful(self) -> int:
         """Return a size that meets as many SLOs as any: the peak of the GPUs in use, or of the pods of each service."""
-        peak = max(math.ceil(self.find_peak() / UNITS), 1)
-        if self.meets(peak, len(self.promised)):
+        peak = self.round_up(max(each.find_peak() for each in self.seeds) / UNITS)
+        if self.keeps(peak, 100):
             return peak
-        demands = [(recording.peak, recording.service.demand) for recording in self.recordings]
-        total = sum(peak * demand.devices for peak, demand in demands if demand is not None)
-        per_node = max(self.fleet.sizes[0].per_node, 1)
-        return max(-(-(total + self.fleet.training_count) // per_node) * per_node, 1)
+        total = max(
+            sum(row.peak * row.service.demand.devices for row in each.recordings if row.service.demand is not None)
+            for each in self.seeds
+        )
+        return self.round_up(total + self.fleet.training_count)
+
+    def round_up(self, gpus: float) -> int:
+        """Return a number of GPUs rounded up to whole nodes, at least one."""
+        return max(math.ceil(gpus / self.node), 1) * self.node
 
     def find_peak(self, project: str | None = None) -> int:
         """Return the most units that all services, or those of a project, use at one time, without training and fragmentation."""
@@ -281,27 +353,31 @@ class FleetPlanner:
         used = np.cumsum([units for _, units in rows])
         return int(used.max(initial=0))
 
-    def find_smallest(self, needed: int, low: int, high: int) -> int | None:
-        """Return the smallest size from ``low`` to ``high`` at which ``needed`` services meet their SLO; None if there is none.
+    def find_smallest(self, share: int, low: int, high: int) -> int | None:
+        """Return the smallest size of ``low`` to ``high`` nodes at which a share of the services meets its SLO; None if there is none.
 
         The steps from ``high`` down double until one fails, then a bisection follows: a large pool is simulated faster than
-        one for which pods wait. One GPU less can meet more SLOs, so the search continues below a size that fails.
+        one for which pods wait. One node less can meet more SLOs, so the search continues below a size that fails.
         """
-        if not self.meets(high, needed):
+
+        def keeps(nodes: int) -> bool:
+            return self.keeps(nodes * self.node, share)
+
+        if not keeps(high):
             return None
         step, least = max((high - low) // FIRST_STEP, 1), low
-        while high > low and self.meets(max(high - step, low), needed):
+        while high > low and keeps(max(high - step, low)):
             high, step = max(high - step, low), 2 * step
         low = max(low, high - step + 1)
         while low < high:
             middle = (low + high) // 2
-            if self.meets(middle, needed):
+            if keeps(middle):
                 high = middle
             else:
                 low = middle + 1
         below = range(high - 2, max(high - 2 - PROBED, least - 1), -1)
-        smaller = next((gpus for gpus in below if self.meets(gpus, needed)), None)
-        return high if smaller is None else self.find_smallest(needed, least, smaller)
+        smaller = next((nodes for nodes in below if keeps(nodes)), None)
+        return high * self.node if smaller is None else self.find_smallest(share, least, smaller)
 
     @cached_property
     def bound(self) -> int:
@@ -345,7 +421,9 @@ class FleetPlanner:
             used_cost += measured.gpu_hours * (self.fleet.prices.get(demand.pools[0], 0.0) if demand else 0.0)
         hours, sizes = self.fleet.seconds / HOUR, self.list_sizes(gpus)
         price = sum(size.gpus * self.fleet.prices.get(size.name, 0.0) for size in sizes)
-        return PoolHours(used, used_cost, hours * sum(size.gpus for size in sizes), hours * price)
+        whole = hours * sum(size.gpus for size in sizes)
+        share = self.run(gpus).service_seconds / HOUR / whole if whole else 0.0
+        return PoolHours(used, used_cost, whole, hours * price, share)
 
     def find_least_hours(self) -> float:
         """Return the GPU-hours of all requests at the most efficient number of concurrent requests."""
@@ -474,11 +552,11 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
     """Return the changes that free GPUs, at most one of each service, best first; each is verified with those before it.
 
     The ``limit`` services with the most GPU-hours are tried, and the changes that save the most in a service alone first.
-    Without requests, no change of a service can be judged.
+    No change is proposed for a service without requests, or one that violates its SLO already.
     """
     base = [measured.gpu_hours for measured in planner.run(smallest).measured]
-    busy = [index for index, row in enumerate(planner.recordings) if len(row.service.case.traffic.times)]
-    tried = sorted(busy, key=lambda index: (-base[index], index))[:limit]
+    sound = [index for index in range(len(base)) if planner.is_sound(index, smallest)]
+    tried = sorted(sound, key=lambda index: (-base[index], index))[:limit]
     rows = [(index, *row) for index in tried for row in list_candidates(planner.recordings[index])]
     candidates = []
     recorded = run_in_threads(record_service, [row[3] for row in rows])
@@ -488,31 +566,29 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
             # Preemptible, for example, saves nothing in the service alone, and can free GPUs for others.
             candidates.append((recording.measured.gpu_hours - old.gpu_hours, index, text, edits, recording))
     found = FleetChanges([], planner, smallest)
-    met, hours = planner.count_met(smallest), sum(base)
+    met, hours = [each.count_met(smallest) for each in planner.seeds], sum(base)
     for _, index, text, edits, recording in sorted(candidates, key=lambda row: row[:3]):
         name = recording.service.name
         if name in {change.service for change in found.changes}:
             continue
-        recordings = [*found.planner.recordings]
-        recordings[index] = recording
-        changed = FleetPlanner(planner.fleet, recordings)
-        size = _descend(changed, met, found.smallest)
-        if size is None:
+        changed = found.planner.replace_service(index, recording)
+        # Most changes save nothing with the first seed, and need no other one.
+        if _find_saving(changed, met, found.smallest, hours) is None:
             continue
-        spent = changed.sum_hours(size)
-        if size < found.smallest or spent.used < hours - SAVING:
+        changed.seeds = (changed, *found.planner.replace_in_others(index, recording.service))
+        size = _find_saving(changed, met, found.smallest, hours)
+        if size is not None:
+            spent = changed.sum_hours(size)
             change = FleetChange(name, text, edits, size, spent, changed.count_met(size))
             found, hours = FleetChanges([*found.changes, change], changed, size), spent.used
     return found
 
 
-def _descend(planner: FleetPlanner, met: int, size: int) -> int | None:
-    """Return the smallest size at most ``size`` that is found in steps of one GPU and meets as many SLOs; None if ``size`` does not."""
-    if not planner.meets(size, met):
-        return None
-    while size > 1 and planner.meets(size - 1, met):
-        size -= 1
-    return size
+def _find_saving(planner: FleetPlanner, met: Sequence[int], largest: int, hours: float) -> int | None:
+    """Return the smallest size of a fleet that is smaller than ``largest``, or uses fewer GPU-hours there; None if there is none."""
+    size = planner.descend(met, largest)
+    is_saving = size is not None and (size < largest or planner.sum_hours(size).used < hours - SAVING)
+    return size if is_saving else None
 
 
 def plan_fleet(fleet: Fleet, cases: Sequence[PreparedCase]) -> FleetPlanner:

@@ -87,8 +87,8 @@ class TrafficLog(NamedTuple):
 class PlanRequest:
     """A plan of a fleet, in the syntax of the command line; the same for the command line, the API and the page."""
 
-    #: Number of GPUs of each node pool, the one to search first; by default, those of the profile.
-    pools: Sequence[tuple[str, int]] = ()
+    #: GPUs of each node pool and of its nodes (0: as in the profile), the one to search first; by default, those of the profile.
+    pools: Sequence[tuple[str, int, int]] = ()
     prices: Sequence[tuple[str, float]] = ()
     #: Number of training pods, their node pool, and whether they are preemptible.
     training: tuple[int, str, bool] | None = None
