@@ -8,7 +8,7 @@ import os
 import random
 from collections import Counter
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +28,12 @@ from ebbtide.simulator.engine.engine import simulate
 from ebbtide.simulator.engine.slo import parse_bounds
 from ebbtide.simulator.engine.state import FAR
 from ebbtide.simulator.fleet import fleet as fleets
+from ebbtide.simulator.fleet import planner as planners
 from ebbtide.simulator.fleet.fleet import FleetService, FleetSimulation, record_service, simulate_fleet
 from ebbtide.simulator.fleet.plan_report import choose_pools
-from ebbtide.simulator.fleet.planner import Fleet, FleetPlanner, list_candidates
+from ebbtide.simulator.fleet.planner import Fleet, FleetPlanner, find_changes, list_candidates
 from ebbtide.simulator.fleet.pool import UNITS, GpuDemand, GpuPool, Holder, PoolSize, Refusal, read_demand
+from ebbtide.simulator.search.judge import SEEDS, judge
 from ebbtide.simulator.traffic.load import generate_traffic
 from ebbtide.simulator.traffic.servers import parse_server
 from ebbtide.simulator.traffic.words import parse_start_up
@@ -422,6 +424,30 @@ def test_the_smallest_pool_meets_the_slos_with_each_seed() -> None:
 
     assert alone[0] != alone[1]
     assert together == max(gpus for gpus in alone if gpus is not None)
+
+
+@pytest.mark.parametrize(("spare", "passes"), [(0.5, True), (0.8, False)])
+def test_a_change_is_proposed_only_if_it_passes_the_judge(
+    monkeypatch: pytest.MonkeyPatch, spare: float, *, passes: bool
+) -> None:
+    monkeypatch.setattr(planners, "judge", partial(judge, spare=spare))
+    service = make_service("chat", low=2, high=2, traffic="steps:0.4rps,10m,4rps,6s,0.4rps,10m")
+    recordings = [record_service(replace(service, case=replace(service.case, bounds=parse_bounds("p95=6s"))))]
+    others = [make_planner(recordings) for _ in SEEDS[1:]]
+
+    found = find_changes(FleetPlanner(make_planner(recordings).fleet, recordings, others), 2, 1)
+
+    assert [change.text for change in found.changes] == ["minReplicas 2 -> 1"] * passes
+    assert all(0.2 < (change.verdict.used or 0) < 0.25 for change in found.changes)
+    assert [text.partition(": it ")[0] for text in found.rejected] == ([] if passes else ["chat: minReplicas 2 -> 1"])
+
+
+def test_no_change_is_proposed_without_the_other_seeds() -> None:
+    recordings = [record_service(make_service("chat", low=2, high=2, traffic="constant:0.4rps,5m"))]
+
+    found = find_changes(make_planner(recordings), 2, 1)
+
+    assert (found.changes, len(found.rejected) > 0) == ([], True)
 
 
 def test_a_lower_priority_is_evicted_and_starts_again() -> None:

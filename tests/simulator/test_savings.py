@@ -11,6 +11,7 @@ pytest.importorskip("numpy", reason="the simulator needs it")
 
 import numpy as np
 
+from ebbtide.simulator.engine.case import HALVES
 from ebbtide.simulator.fleet import savings
 
 
@@ -41,9 +42,8 @@ class Case:
     def measure(self, _: object) -> Any:
         return SimpleNamespace(bound_results=(), requests=1, replica_hours=float(self.minimum), holds=True)
 
-    def measure_use(self, _: object, edges: tuple[float, ...]) -> list[float]:
-        assert len(edges) == 3
-        return [0.1, 0.3 if self.minimum > 1 or self.index == 0 else 0.6]
+    def measure_halves(self, _: object) -> dict[str, float]:
+        return dict(zip(HALVES, (0.1, 0.3 if self.minimum > 1 or self.index == 0 else 0.6), strict=True))
 
     def is_renderable(self, _: object) -> bool:
         return True

@@ -10,7 +10,7 @@ import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from ebbtide.simulator.engine import engine
 from ebbtide.simulator.engine import setting as settings
 from ebbtide.simulator.engine.slo import SimulationMeasurements, SloBound, measure_bounds, measure_result
 from ebbtide.simulator.traffic.load import slice_traffic
+
+#: Parts of the traffic on which a change is judged.
+HALVES: Final = ("the first half", "the second half")
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,6 +92,11 @@ class Case:
         places = np.searchsorted(self.traffic.times, edges)
         parts = (replace(result, **slice_requests(result, *pair)) for pair in pairwise(places))
         return [max((each.used for each in measure_bounds(part, self.bounds)), default=0.0) for part in parts]
+
+    def measure_halves(self, result: SimulationResult) -> dict[str, float]:
+        """Return the used share of the allowance on each half of the traffic."""
+        seconds = self.traffic.seconds
+        return dict(zip(HALVES, self.measure_use(result, (0.0, seconds / 2, seconds + 1.0)), strict=True))
 
     def evaluate(self, values: Mapping[str, Any]) -> SimulationMeasurements:
         """Simulate and measure the setting with ``values``."""

@@ -48,6 +48,8 @@ if TYPE_CHECKING:
     from ebbtide.simulator.engine.slo import SimulationMeasurements, SloBound
 
 _Output = TypeVar("_Output")
+#: Used share of the allowance of an SLO by half of the traffic.
+Halves = dict[str, float]
 #: Rank of a waiting pod: whether it is beyond the quota of its project, and its negative priority.
 Rank = tuple[bool, int]
 
@@ -79,12 +81,12 @@ class FleetService:
         is_compiled = case.fast and find_spec("numba") is not None
         return simulation_class(setting)(setting, inputs, rows=needed if is_compiled else None, is_pooled=True)
 
-    def measure(self, simulation: Simulation) -> tuple[SimulationMeasurements, NDArray[np.float64]]:
-        """Return the measurements of a simulation that has ended, and the arrival and start of each request."""
+    def measure(self, simulation: Simulation) -> tuple[SimulationMeasurements, Halves, NDArray[np.float64]]:
+        """Return the measurements of a simulation that has ended, also by half, and the arrival and start of each request."""
         case = self.case
         result = complete_result(simulation.finish(), case.server, case.traffic)
         times = case.traffic.times
-        return case.measure(result), np.stack([times, times + result.wait])
+        return case.measure(result), case.measure_halves(result), np.stack([times, times + result.wait])
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Recording:
     service: FleetService
     changes: tuple[PodChange, ...]
     measured: SimulationMeasurements
+    halves: Halves
     peak: int
     """Largest number of its pods."""
     rows: int
@@ -113,8 +116,8 @@ def record_service(service: FleetService) -> Recording:
             alive += len(change.created) - len(change.ended)
             peak = max(peak, alive)
         if not simulation.full:
-            measured = service.measure(simulation)[0]
-            return Recording(service, tuple(changes), measured, peak, rows, find_least_work(simulation.inputs))
+            measured, halves, _ = service.measure(simulation)
+            return Recording(service, tuple(changes), measured, halves, peak, rows, find_least_work(simulation.inputs))
         rows *= 4
 
 
@@ -355,6 +358,7 @@ class FleetRun:
     """Outcome of a fleet on one pool."""
 
     measured: list[SimulationMeasurements]
+    halves: list[Halves]
     waited: list[int]
     """Requests of each service that waited while one of its pods waited for GPUs."""
     evictions: list[int]
@@ -613,16 +617,18 @@ class FleetSimulation:
     def _finish(self) -> FleetRun:
         for wait in sorted(self.queue, key=lambda wait: (wait.created, wait.member, wait.number)):
             self._end_wait(wait, FAR)
-        measured, waited, evictions = [], [], []
+        measured, halves, waited, evictions = [], [], [], []
         for index, recording in enumerate(self.recordings):
             member = self.by_index.get(index)
             live = member.live if isinstance(member, Member) else None
             evictions.append(0 if member is None else member.evictions)
             if live is None:
                 measured.append(recording.measured)
+                halves.append(recording.halves)
                 waited.append(0)
                 continue
-            values, spans = recording.service.measure(live.simulation)
+            values, used, spans = recording.service.measure(live.simulation)
+            halves.append(used)
             end = live.simulation.now - live.lead
             intervals = [(max(w.begin, 0), min(w.end, end)) for w in self.waits if w.member == index and w.end > 0]
             seconds = sum(max(last - first, 0) for first, last in intervals) / SECOND
@@ -635,7 +641,7 @@ class FleetSimulation:
         held, trained = (usage[:, 2:] * np.diff(edges)[:, None]).sum(axis=0).tolist()
         trainer = self.by_index.get(len(self.recordings))
         count = 0 if trainer is None else trainer.evictions
-        return FleetRun(measured, waited, evictions, self.waits, held / SECOND, trained / SECOND, count, usage)
+        return FleetRun(measured, halves, waited, evictions, self.waits, held / SECOND, trained / SECOND, count, usage)
 
 
 def count_waited(spans: NDArray[np.float64], intervals: Sequence[tuple[int, int]]) -> int:

@@ -10,6 +10,7 @@ from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
 from ebbtide.simulator.fleet import plan_report, planner
 from ebbtide.simulator.fleet.pool import PoolSize, find_gpu_price, read_quotas
+from ebbtide.simulator.search.judge import SEEDS
 from ebbtide.simulator.search.request import (
     PlanRequest,
     PreparedCase,
@@ -55,8 +56,8 @@ def make_plan_report(
     if profile.spec.projects.quota == "kueue" and len(quotas) > 1:
         notes = [*notes, KUEUE_COHORT]
     planners = []
-    for seed in range(request.seed, request.seed + planner.SEEDS):
-        cases = [_prepare(replace(request, seed=seed), loaded, log, profile) for loaded, log in pairs]
+    for seed in SEEDS:
+        cases = [_prepare(replace(request, seed=request.seed + seed), loaded, log, profile) for loaded, log in pairs]
         notes = [*notes, *(text for prepared in cases for text in prepared.notes)]
         fleet = planner.make_fleet(cases, sizes, quotas, request.training, request.factors, prices)
         planners.append(planner.plan_fleet(fleet, cases))

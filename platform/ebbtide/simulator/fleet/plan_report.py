@@ -16,6 +16,7 @@ from ebbtide.core.units import format_duration, format_money, format_percent
 from ebbtide.simulator.engine.slo import HOUR, Rounded, round_number
 from ebbtide.simulator.fleet.fleet import merge_intervals
 from ebbtide.simulator.fleet.pool import UNITS
+from ebbtide.simulator.search.judge import format_use
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,6 +155,7 @@ def make_content(report: PlanReport, charts: Sequence[ReportSection] = ()) -> Re
         ReportList(_describe_violations(planner, run), "Outside their SLO"),
         ReportList([*limits, *_describe_insufficiency(report)], "Binding limits"),
         ReportTable(_make_change_rows(report), "Changes, best first, each with those before it"),
+        ReportList(report.found.rejected, "Not proposed"),
     )
     start = planner.fleet.start if planner.fleet.start > DATES else 0.0
     notes = (f"not modeled: {NOT_MODELED}", *report.notes)
@@ -196,13 +198,13 @@ def name_pools(planner: FleetPlanner) -> str:
 
 def _make_change_rows(report: PlanReport) -> list[list[str]]:
     """Return the changes with their headings; without prices, without the cost."""
-    planner, columns = report.planner, 4 if report.planner.fleet.prices else 3
+    planner, columns = report.planner, 5 if report.planner.fleet.prices else 4
     before = planner.sum_hours(report.compared)
-    rows = [["change", "smallest pool", "GPU-hours", f"cost of the {name_pools(planner)}"]]
+    rows = [["change", "smallest pool", "SLO's allowance used", "GPU-hours", f"cost of the {name_pools(planner)}"]]
     for change in report.found.changes:
         hours, cost = change.hours.used - before.used, change.hours.cost - before.cost
         text, size = f"{change.service}: {change.text}", name_size(planner, change.smallest)
-        rows.append([text, size, f"{hours:+,.1f}", f"{cost:+,.2f}"])
+        rows.append([text, size, format_use(change.verdict.used or 0.0), f"{hours:+,.1f}", f"{cost:+,.2f}"])
         before = change.hours
     return [row[:columns] for row in rows]
 
@@ -214,7 +216,7 @@ def _make_rows(report: PlanReport) -> list[list[str]]:
         (f"{name_size(planner, best)}, {'smallest' if report.smallest[100] else 'not sufficient'}", planner, best),
     ]
     if report.found.changes:
-        changes, changed, reached = report.found
+        changes, changed, reached, _ = report.found
         columns.append((f"{name_size(planner, reached)}, {count_noun(len(changes), 'change')}", changed, reached))
     table = [["", *(title for title, _, _ in columns)]]
     runs = [(each, each.run(gpus)) for _, each, gpus in columns]
@@ -322,6 +324,7 @@ def plan_to_json(report: PlanReport) -> dict[str, Any]:
         "currency": report.currency or None,
         "lowerBound": {"gpus": planner.bound, "gpuHours": round_number(planner.find_least_hours())},
         "boundByMaximum": list_bound_by_maximum(planner),
+        "notProposed": report.found.rejected,
         "changes": [_change_to_json(change, has_prices=bool(planner.fleet.prices)) for change in report.found.changes],
     }
 
@@ -336,6 +339,7 @@ def _change_to_json(change: FleetChange, *, has_prices: bool) -> dict[str, Any]:
         "cost": round_number(change.hours.used_cost) if has_prices else None,
         "poolCost": round_number(change.hours.cost) if has_prices else None,
         "servicesInSlo": change.met,
+        "verdict": serialize_body(change.verdict),
     }
 
 

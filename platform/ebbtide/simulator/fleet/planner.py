@@ -26,6 +26,7 @@ from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.translate import translate
 from ebbtide.core.units import format_duration
 from ebbtide.simulator.data import StartUp, TrafficTrace
+from ebbtide.simulator.engine.case import HALVES
 from ebbtide.simulator.engine.slo import HOUR
 from ebbtide.simulator.fleet.fleet import (
     WORKERS,
@@ -37,6 +38,7 @@ from ebbtide.simulator.fleet.fleet import (
     simulate_fleet,
 )
 from ebbtide.simulator.fleet.pool import UNITS, GpuDemand, PoolSize, list_unfit, read_demand
+from ebbtide.simulator.search.judge import Change, Evidence, Use, Verdict, judge
 from ebbtide.simulator.search.request import (
     PreparedCase,
     SimulationRequestError,
@@ -60,8 +62,6 @@ SAVING: Final = 0.005
 FIRST_STEP: Final = 4
 #: Number of smaller sizes that are tried below one that fails.
 PROBED: Final = 2
-#: Number of seeds with which a pool must meet the SLOs.
-SEEDS: Final = 3
 #: Up to which multiple of the smallest pool larger ones are tried.
 LARGER: Final = 1.5
 #: Lengths in seconds of the spans for which the lower bound adds up the work.
@@ -290,13 +290,16 @@ class FleetPlanner:
         return self.count_met(gpus) >= needed
 
     def is_sound(self, index: int, gpus: int) -> bool:
-        """Return whether a service has requests, and meets its SLO with each seed, alone and in the fleet."""
-        return all(
-            len(each.recordings[index].service.case.traffic.times)
-            and each.recordings[index].measured.holds
-            and each.run(gpus).measured[index].holds
-            for each in self.seeds
+        """Return whether a service has requests and an SLO, and meets it with each seed, alone and in the fleet."""
+        case = self.recordings[index].service.case
+        return bool(len(case.traffic.times) and case.bounds) and all(
+            each.recordings[index].measured.holds and each.run(gpus).measured[index].holds for each in self.seeds
         )
+
+    def list_use(self, index: int, gpus: int) -> Use:
+        """Return the used share of a service's allowance on each half of the traffic, by seed."""
+        halves = [each.run(gpus).halves[index] for each in self.seeds]
+        return {part: [used[part] for used in halves] for part in HALVES}
 
     def replace_service(self, index: int, recording: Recording) -> FleetPlanner:
         """Return the fleet with another recording of a service, with its first seed only."""
@@ -446,6 +449,7 @@ class FleetChange(NamedTuple):
     hours: PoolHours
     """GPU-hours at that pool."""
     met: int
+    verdict: Verdict
 
 
 def edit_service(service: FleetService, edits: Mapping[Path, Any]) -> FleetService | None:
@@ -540,6 +544,8 @@ class FleetChanges(NamedTuple):
     changes: list[FleetChange]
     planner: FleetPlanner
     smallest: int
+    rejected: list[str]
+    """Changes that would free GPUs and fail the judge, with the reason."""
 
 
 def run_in_threads(work: Callable[[_Input], _Output], inputs: Sequence[_Input]) -> list[_Output]:
@@ -552,7 +558,8 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
     """Return the changes that free GPUs, at most one of each service, best first; each is verified with those before it.
 
     The ``limit`` services with the most GPU-hours are tried, and the changes that save the most in a service alone first.
-    No change is proposed for a service without requests, or one that violates its SLO already.
+    A change must pass the judge, whose evidence is the fleet. No change is proposed for a service without requests or SLO, or
+    one that violates its SLO already.
     """
     base = [measured.gpu_hours for measured in planner.run(smallest).measured]
     sound = [index for index in range(len(base)) if planner.is_sound(index, smallest)]
@@ -565,7 +572,7 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
         if recording.measured.holds >= old.holds:
             # Preemptible, for example, saves nothing in the service alone, and can free GPUs for others.
             candidates.append((recording.measured.gpu_hours - old.gpu_hours, index, text, edits, recording))
-    found = FleetChanges([], planner, smallest)
+    found = FleetChanges([], planner, smallest, [])
     met, hours = [each.count_met(smallest) for each in planner.seeds], sum(base)
     for _, index, text, edits, recording in sorted(candidates, key=lambda row: row[:3]):
         name = recording.service.name
@@ -576,12 +583,31 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
         if _find_saving(changed, met, found.smallest, hours) is None:
             continue
         changed.seeds = (changed, *found.planner.replace_in_others(index, recording.service))
-        size = _find_saving(changed, met, found.smallest, hours)
-        if size is not None:
-            spent = changed.sum_hours(size)
-            change = FleetChange(name, text, edits, size, spent, changed.count_met(size))
-            found, hours = FleetChanges([*found.changes, change], changed, size), spent.used
+        least = _find_saving(changed, met, found.smallest, hours)
+        if least is None:
+            continue
+        size, verdict = _judge_change(found, changed, index, edits, least)
+        spent = changed.sum_hours(size)
+        if not verdict.passes:
+            found.rejected.append(f"{name}: {text}: {'; '.join(verdict.misses)}")
+        elif size < found.smallest or spent.used < hours - SAVING:
+            change = FleetChange(name, text, edits, size, spent, changed.count_met(size), verdict)
+            found, hours = FleetChanges([*found.changes, change], changed, size, found.rejected), spent.used
     return found
+
+
+def _judge_change(
+    found: FleetChanges, changed: FleetPlanner, index: int, edits: Mapping[Path, Any], least: int
+) -> tuple[int, Verdict]:
+    """Return the smallest size, at least ``least``, at which a change of a service passes the judge, or the last one that fails."""
+    scaling = get_at(found.planner.recordings[index].service.case.document, "spec", "autoscaling") or {}
+    change = Change({str(path[-1]): value for path, value in edits.items()}, scaling)
+    current = found.planner.list_use(index, found.smallest)
+    for size in range(least, found.smallest + 1, changed.node):
+        verdict = judge(change, Evidence(current, changed.list_use(index, size)))
+        if verdict.passes:
+            break
+    return size, verdict
 
 
 def _find_saving(planner: FleetPlanner, met: Sequence[int], largest: int, hours: float) -> int | None:

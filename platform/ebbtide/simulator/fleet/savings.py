@@ -20,6 +20,7 @@ from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.translation.gpu import count_gpus_per_replica
 from ebbtide.core.units import format_duration
 from ebbtide.simulator.data import SimulationResult, StartUp
+from ebbtide.simulator.engine.case import HALVES
 from ebbtide.simulator.engine.slo import SimulationMeasurements
 from ebbtide.simulator.fleet.planner import plan_document, shorten_start, shrink_share
 from ebbtide.simulator.search import tune
@@ -29,7 +30,6 @@ from ebbtide.simulator.search.request import PreparedCase, SimulationRequest, pr
 #: Bounds whose requests outside the limit are late, and the seconds of waiting that count without such a bound.
 LATE_KINDS: Final = ("latency", "wait", "ttft")
 LATE_SECONDS: Final = 1.0
-HALVES: Final = ("the first half", "the second half")
 DELAY: Final = "scaleDownDelaySeconds"
 #: Hours below this are shown as 0.
 HIDDEN_HOURS: Final = 0.005
@@ -206,8 +206,7 @@ class _Replayer:
             result = case.run(values, start_up)
             measured = case.measure(result)
             # The arrays of a long log are large, so only what is compared is kept.
-            seconds = case.traffic.seconds
-            used = case.measure_use(result, (0.0, seconds / 2, seconds + 1.0))
+            used = [*case.measure_halves(result).values()]
             peak = int(result.timeline.desired.max(initial=0))
             self._results[key] = measured, count_late(result, measured), peak, used
         return self._results[key]
