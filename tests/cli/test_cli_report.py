@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
 pytest.importorskip("numpy", reason="the simulator needs it")
 
+from ebbtide import sandbox
 from ebbtide.cli import main
 from ebbtide.cluster.slo import cost_pages, cost_report
 from ebbtide.cluster.slo.cost_report import (
@@ -29,8 +35,6 @@ from live_cluster import PROFILE, connected, simulated, spec, workload
 from recorded import HOUR, RecordedSource
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from ebbtide.cluster.slo.source import MetricsSource
     from ebbtide.core.profile.models import Profile
 
@@ -277,32 +281,172 @@ def test_a_hostile_name_does_no_harm(report: Any) -> None:
     assert "\r" not in text
 
 
-def test_the_demo_reports_and_writes_the_changed_specs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = tmp_path / "changed"
-    words = ["--demo", "report", "-A", "-o", "json", "--write", str(folder)]
-    assert main(words) == 0
-    data = json.loads(capsys.readouterr().out)
-    changed = {f"{row['namespace']}.{row['name']}" for row in data["rows"] if row["replay"] and row["replay"]["change"]}
-
-    assert {row["name"] for row in data["rows"]} >= {"chat", "rank", "nightly", "summarize"}
-    assert data["total"]["cost"] > 0
-    assert {file.stem for file in folder.glob("*.yaml")} == {file.stem for file in folder.glob("*.csv")} == changed
-
-
-def test_write_replaces_no_file(
+def test_the_demo_writes_its_changes_to_the_specs_in_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The demo's record is shorter than an hour, which proposes nothing. A higher threshold needs a stated server."""
+    monkeypatch.setattr(cost_report, "MIN_RECORD_SECONDS", 0.0)
+    specs, evidence = tmp_path / "specs", tmp_path / "evidence"
+    specs.mkdir()
+    for row in yaml.safe_load_all((Path(sandbox.__path__[0]) / "demo.yaml").read_text()):
+        if "spec" in row and "name" in row:
+            document = spec(row["name"], **{"project": row["project"], **row["spec"]})
+            text = "# From Git.\n" + yaml.safe_dump(document, sort_keys=False)
+            (specs / f"{row['project']}.{row['name']}.yaml").write_text(text)
+    before = {file.name: file.read_text() for file in specs.iterdir()}
+
+    words = ["--server", "embed=lognormal:median=146ms,sigma=0.32,max=16", "--write", str(specs)]
+    assert main(["--demo", "report", "-A", "-o", "json", *words, "--evidence", str(evidence)]) == 0
+
+    data = json.loads(capsys.readouterr().out)
+    changed = {f"{row['namespace']}.{row['name']}" for row in data["rows"] if row["replay"] and row["replay"]["change"]}
+    assert changed == {"team-a.embed"}
+    assert {row["name"] for row in data["rows"]} >= {"chat", "rank", "nightly", "summarize"}
+    assert data["total"]["cost"] > 0
+    assert {name for name, text in before.items() if (specs / name).read_text() != text} == {
+        f"{name}.yaml" for name in changed
+    }
+    assert all(file.read_text().startswith("# From Git.\n") for file in specs.iterdir())
+    assert {file.name for file in evidence.iterdir()} == {
+        f"{name}.{e}" for name in changed for e in ("txt", "yaml", "csv")
+    }
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder with the spec of a service that runs, and records a day of requests."""
+    document = spec("chat", autoscaling=SCALING, slo=SLO, compute={"cpuCoreRequest": 2})
     cluster = connected(simulated(), monkeypatch)
-    for item in workload(spec("chat", autoscaling=SCALING, slo=SLO, compute={"cpuCoreRequest": 2})).objects:
+    for item in workload(document).objects:
         cluster.apply(item)
     monkeypatch.setattr("ebbtide.cli.base.connection.connect_source", lambda *_: RecordedSource())
     monkeypatch.setattr("ebbtide.cli.base.connection.observe_profile", lambda _: (PRICED, {}))
-    words = ["report", "-A", "--days", "1", "--write", str(tmp_path)]
+    file = tmp_path / "specs" / "chat.yaml"
+    file.parent.mkdir()
+    text = yaml.safe_dump(json.loads(json.dumps(document)), sort_keys=False)
+    file.write_text(text.replace("minReplicas: 3", "minReplicas: 3   # the peak"))
+    return file
 
-    assert main(words) == 0
-    written = {file.name: file.read_text() for file in tmp_path.iterdir()}
-    assert "minReplicas: 1" in written["team-shop.chat.yaml"] or "minReplicas: 0" in written["team-shop.chat.yaml"]
-    capsys.readouterr()
-    assert main(words) == 1
+
+def write_changes(checkout: Path, *words: str) -> int:
+    return main(["report", "-A", "--days", "1", "--write", str(checkout.parent), *words])
+
+
+def test_a_change_is_written_to_the_spec_with_a_commit_message(
+    checkout: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = checkout.read_text()
+
+    assert write_changes(checkout) == 0
+
+    out, err = capsys.readouterr()
+    message = out.rpartition("\n\nchat: ")[2] if "\n\nchat: " in out else out
+    change = re.search(r"minReplicas 3 -> (\d)", message)
+    assert change is not None
+    assert before.replace("minReplicas: 3 ", f"minReplicas: {change[1]} ") == checkout.read_text()
+    assert f"to {checkout}." in err
+    for part in ("at most", "with 3 seeds", "must stay unused", "core-hours", "EUR", "Workload: team-shop/chat\n"):
+        assert part in message
+    assert message.endswith(f"Spec: {checkout}\n")
+    # The autoscaling of the file is not the one that runs now.
+    assert write_changes(checkout) == 1
     assert "RPT001" in capsys.readouterr().err
-    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == written
+
+
+def test_a_commit_message_has_the_evidence_and_a_short_subject(report: Any) -> None:
+    (row,) = report.rows
+    text = "minReplicas 3 -> 1, scaleDownDelaySeconds 600 -> unset, metricThreshold 4 -> 8"
+    replay = replace(row.replay, change=replace(row.replay.change, text=text))
+    record = replace(row.record, revision="chat-00007")
+    changed = replace(row, replay=replay, record=record, cost=10.0, saved=4.0)
+
+    message = cost_pages.write_commit_message(changed, "EUR", "specs/chat.yaml")
+
+    subject, empty, *_ = message.splitlines()
+    assert subject.startswith("chat: minReplicas 3 -> 1, ")
+    assert (len(subject) <= 72, empty) == (True, "")
+    for name, money in (("before", "10.00"), ("after", "6.00")):
+        assert re.search(rf"^  {name} +{money} EUR, .* core-hours, .* late requests$", message, re.MULTILINE)
+    assert message.endswith("\n\nWorkload: team-shop/chat\nRevision: chat-00007\nSpec: specs/chat.yaml\n")
+
+
+def test_the_workflow_of_the_page_commits_each_service(report: Any, tmp_path: Path) -> None:
+    """Its script runs with Git, a bare repository as origin, and a gh that prints its arguments."""
+    page = (Path(__file__).parents[2] / "docs/report.md").read_text()
+    workflow = yaml.safe_load(page.split("```yaml\nname: costs")[1].split("```")[0].removeprefix("\n"))
+    script = workflow["jobs"]["report"]["steps"][-1]["run"]
+    (row,) = report.rows
+    checkout, evidence, tools = (tmp_path / name for name in ("checkout", "evidence", "tools"))
+    for folder in (checkout, evidence, tools):
+        folder.mkdir()
+    (tools / "gh").write_text('#!/bin/sh\necho "$@"\n')
+    (tools / "gh").chmod(0o755)
+    identity = {f"GIT_{role}_{field}": "a" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")}
+    environment = {**os.environ, **identity, "PATH": f"{tools}:{os.environ['PATH']}", "RUNNER_TEMP": str(tmp_path)}
+    environment |= {"GITHUB_RUN_ID": "7", "GITHUB_REF_NAME": "main"}
+
+    def run(text: str) -> str:
+        words = ["bash", "-e", "-c", text]
+        return subprocess.run(words, cwd=checkout, env=environment, check=True, capture_output=True, text=True).stdout
+
+    for name in ("chat", "other", "unwritten"):
+        (checkout / f"{name}.yaml").write_text("minReplicas: 3\n")
+        file = "" if name == "unwritten" else f"{name}.yaml"
+        message = cost_pages.write_commit_message(replace(row, name=name), "EUR", file)
+        (evidence / f"{name}.txt").write_text(message)
+    run("git init -q --bare ../origin; git init -q -b main; git remote add origin ../origin")
+    run("git add .; git commit -qm first; git push -q origin main")
+    assert run(script) == ""
+    for name in ("chat", "other"):
+        (checkout / f"{name}.yaml").write_text("minReplicas: 1\n")
+
+    out = run(script)
+
+    assert "Lower the costs of 2 services" in out
+    assert run("git log --format=%s --name-only origin/main..origin/costs-7 | sed '/^$/d;s/:.*//'").split() == [
+        *("other", "other.yaml", "chat", "chat.yaml")
+    ]
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"latestReadyRevisionName": "chat-00007"},
+        {"components": {"predictor": {"latestReadyRevision": "chat-00007"}}},
+        {},
+    ],
+)
+def test_the_evidence_names_the_newest_ready_revision(status: dict[str, Any]) -> None:
+    assert cost_report.find_revision({"status": status}) == ("chat-00007" if status else "")
+
+
+def test_a_change_that_failed_the_judge_is_never_written(
+    checkout: Path, report: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, (row,) = checkout.read_text(), report.rows
+    failed = judge(Change({}, {}), Evidence({}, {"all": (0.6,) * len(SEEDS)}))
+    bad = replace(row, replay=replace(row.replay, change=replace(row.replay.change, verdict=failed)))
+    monkeypatch.setattr(cost_report, "make_cost_rows", lambda *_: [bad])
+
+    assert write_changes(checkout, "-o", "json") == 1
+
+    assert failed.misses[0] in capsys.readouterr().err
+    assert checkout.read_text() == before
+
+
+@pytest.mark.parametrize("copies", [0, 2])
+def test_a_change_needs_one_spec_of_the_service(
+    checkout: Path, copies: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = checkout.read_text()
+    checkout.unlink()
+    files = [checkout.with_name(f"copy-{number}.yaml") for number in range(copies)]
+    for file in files:
+        file.write_text(text)
+    checkout.with_name("other.yaml").write_text(text.replace("name: chat", "name: other"))
+    checkout.with_name("elsewhere.yaml").write_text(text.replace("project: shop", "project: elsewhere"))
+
+    assert write_changes(checkout) == 1
+
+    assert "RPT001" in capsys.readouterr().err
+    assert all(file.read_text() == text for file in files)

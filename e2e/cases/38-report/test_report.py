@@ -168,7 +168,7 @@ def report(stage: Stage, url: str, written: Path) -> dict[str, Any]:
     """Return the service's row of the report, and let it write the changed spec."""
     place = ["-n", stage.namespace, "--kubeconfig", str(stage.kubectl.kubeconfig), "--prometheus", url]
     profile = stage.profile({"prices": {"currency": "EUR", "cpuHour": PRICE}})
-    done = stage.ebbtide(["report", *place, *profile, "--days", str(DAYS), "--write", str(written), "-o", "json"])
+    done = stage.ebbtide(["report", *place, *profile, "--days", str(DAYS), "--evidence", str(written), "-o", "json"])
     assert done.returncode == 0, done.stderr
     (row,) = json.loads(done.stdout)["rows"]
     assert row["replay"] is not None, row["reason"]

@@ -1,4 +1,8 @@
-"""``ebbtide report``: what the services cost, and what changes would have saved, by replays of their recorded requests."""
+"""``ebbtide report``: what the services cost, and what changes would have saved, by replays of their recorded requests.
+
+``--write`` edits the specs in a checkout, for a pull request: only a change that passed the judge is written, and only to the spec
+that runs.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli.base import connection, terminal
-from ebbtide.cli.base.common import write_json
+from ebbtide.cli.base.common import load_documents, read_sources, write_json
 from ebbtide.cli.base.files import replace_file
 from ebbtide.cli.base.options import Options, make_option, make_output_option, make_parser
-from ebbtide.cli.predict.plan import SERVERS
+from ebbtide.cli.predict.plan import SERVERS, find_namespace
 from ebbtide.cli.predict.simulate import exit_with_problems, require_numpy
+from ebbtide.cli.predict.tune import SpecNotEditedError, edit_spec, find_edit_problem, write_spec
+from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem
-from ebbtide.core.base.prose import count_noun
 from ebbtide.core.units import parse_positive
-from ebbtide.simulator.search.request import choose_server
+from ebbtide.simulator.search.request import choose_server, workload_name_of
 
 if TYPE_CHECKING:
-    from ebbtide.cluster.slo.cost_report import CostReport
+    from collections.abc import Iterable, Sequence
+
+    from ebbtide.cluster.slo.cost_report import CostRow
     from ebbtide.cluster.slo.source import Ref
     from ebbtide.core.profile.models import Profile
+    from ebbtide.core.readers.loaded import LoadedDocument
 
 COMMAND: Final = "report"
 #: Longest period in days, that of one simulation.
@@ -51,7 +59,13 @@ OPTIONS: Final = (
         "--write",
         metavar="DIR",
         default="",
-        help="Write the changed spec and the recorded requests of each service with a change to a directory",
+        help="Write each change that passed the judge to the service's spec in a directory of spec files, such as a checkout",
+    ),
+    make_option(
+        "--evidence",
+        metavar="DIR",
+        default="",
+        help="Write the commit message of each change, the changed spec and the requests of its replay to a directory",
     ),
     make_output_option("text", "json"),
 )
@@ -87,53 +101,96 @@ def _report_costs(cluster: connection.Cluster, options: Options, profile: Profil
         if sys.stderr.isatty():
             terminal.write_stderr(f"{len(rows)} of {len(tops)}: {row.namespace}/{row.name}")
     report = cost_report.make_cost_report(rows, inputs)
-    files = _list_files(report, Path(options.write)) if options.write else {}
+    rows = [row for row in report.rows if row.replay is not None and row.replay.change is not None]
+    written, problems = _write_changes(rows, options.write, profile) if options.write else ({}, [])
     if options.output == "json":
         write_json(report)
     else:
         table = terminal.format_table(cost_pages.HEADER, cost_pages.list_cells(report))
         sys.stdout.write(cost_pages.render_cost_text(report, table))
-    if options.write:
-        _write_files(files, Path(options.write))
+    messages = [cost_pages.write_commit_message(row, report.currency, written.get(row.ref, "")) for row in rows]
+    if options.evidence:
+        _write_evidence(zip(rows, messages, strict=True), Path(options.evidence))
+    elif options.output != "json":
+        sys.stdout.writelines(f"\n{text}" for row, text in zip(rows, messages, strict=True) if row.ref in written)
+    if problems:
+        exit_with_problems(*problems)
     return 0
 
 
-def _list_files(report: CostReport, folder: Path) -> dict[Path, bytes]:
-    """Return the files of the changes: each changed spec, and the log that it was replayed with. Exit if one exists."""
+def _write_changes(rows: Sequence[CostRow], folder: str, profile: Profile) -> tuple[dict[Ref, str], list[Problem]]:
+    """Write changes to their specs in a folder; return the file of each written one, and why the others are not written."""
+    from ebbtide.simulator.search.tune import address_changes
+
+    specs = [loaded for loaded in load_documents(read_sources([folder]), profile) if loaded.inference is not None]
+    written, problems = {}, []
+    for row in rows:
+        assert row.replay is not None
+        assert row.replay.change is not None
+        found = [
+            loaded
+            for loaded in specs
+            if workload_name_of(loaded) == row.name and find_namespace(loaded, profile) in {"", row.namespace}
+        ]
+        problem = _find_objection(row, found, folder)
+        if problem is None:
+            changes = address_changes(row.replay.change.fields)
+            try:
+                write_spec(found[0], changes, edit_spec(found[0], changes), row.replay.change.text)
+                written[row.ref] = found[0].name
+            except SpecNotEditedError as error:
+                problem = error.problem
+        if problem is not None:
+            problems.append(problem)
+    return written, problems
+
+
+def _find_objection(row: CostRow, found: Sequence[LoadedDocument], folder: str) -> Problem | None:
+    """Return why a change is not written to the specs of its service in a folder; None if nothing objects."""
+    assert row.record is not None
+    assert row.replay is not None
+    assert row.replay.change is not None
+    name = f"{row.namespace}/{row.name}: {row.replay.change.text}"
+    if misses := row.replay.change.verdict.misses:
+        return Problem("RPT001", (), f"{name} is not written: {'; '.join(misses)}", "keep the setting", document=folder)
+    if len(found) != 1:
+        files = ", ".join(loaded.name for loaded in found) or "none"
+        message = f"{name} is not written: it needs one spec of the service, and found {files}"
+        return Problem("RPT001", (), message, "set --write to the directory with its spec", document=folder)
+    (spec,) = found
+    blocks = [get_at(each.reading.native, "spec", "autoscaling") or {} for each in (spec, row.record.loaded)]
+    if blocks[0] != blocks[1]:
+        message = f"{name} is not written: the autoscaling of the file is not the one that runs"
+        return Problem("RPT001", ("spec", "autoscaling"), message, "apply the file, or edit it", document=spec.name)
+    return find_edit_problem(spec)
+
+
+def _write_evidence(messages: Iterable[tuple[CostRow, str]], folder: Path) -> None:
+    """Write the commit message of each change, and the changed spec and the requests of its replay."""
     from ebbtide.core.manifests.edit import edit_text
     from ebbtide.simulator.search.tune import address_changes
 
-    files: dict[Path, bytes] = {}
-    for row in report.rows:
-        if row.record is None or row.replay is None or row.replay.change is None:
-            continue
-        name = f"{row.namespace}.{row.name}"
-        if FILE_NAME.fullmatch(name) is None:
-            continue
-        # The text is Ebbtide's own, so the edit succeeds.
-        text = edit_text(row.record.request.spec, address_changes(row.replay.change.fields))
-        files[folder / f"{name}.yaml"] = text.encode()
-        files[folder / f"{name}.csv"] = row.record.request.log or b""
-    for file in files:
-        if file.exists():
-            fix = "set --write to a new directory"
-            exit_with_problems(
-                Problem("RPT001", (), "the file exists, and --write replaces none", fix, document=str(file))
-            )
-    return files
-
-
-def _write_files(files: dict[Path, bytes], folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for file, data in files.items():
-            replace_file(file, data)
+        for row, message in messages:
+            name = f"{row.namespace}.{row.name}"
+            if FILE_NAME.fullmatch(name) is None:
+                continue
+            assert row.record is not None
+            assert row.replay is not None
+            assert row.replay.change is not None
+            request = row.record.request
+            # The text is Ebbtide's own, so the edit succeeds.
+            spec = edit_text(request.spec, address_changes(row.replay.change.fields))
+            for ending, data in (
+                ("txt", message.encode()),
+                ("yaml", spec.encode()),
+                ("csv", request.log or b""),
+            ):
+                replace_file(folder / f"{name}.{ending}", data)
     except OSError as error:
-        fix = "set --write to a directory that you can write"
+        fix = "set --evidence to a directory that you can write"
         reason = (error.strerror or "unknown error").lower()
         exit_with_problems(
             Problem("RPT001", (), f"cannot write: {reason}", fix, document=str(error.filename or folder))
         )
-    terminal.write_stderr(
-        f"Wrote {count_noun(len(files) // 2, 'changed spec')} with the recorded requests to {folder}."
-    )

@@ -131,7 +131,7 @@ def _plan_on_cluster(cluster: connection.Cluster, options: Options, profile: Pro
         specs = load_live_specs(list_tops(cluster, namespace), profile, notes)
     else:
         specs = [
-            (Ref(_find_namespace(loaded, profile) or namespace, workload_name_of(loaded)), loaded)
+            (Ref(find_namespace(loaded, profile) or namespace, workload_name_of(loaded)), loaded)
             for loaded in _read_specs(options, profile)
         ]
     if options.traffic not in {"", PROMETHEUS}:
@@ -145,7 +145,8 @@ def _plan_on_cluster(cluster: connection.Cluster, options: Options, profile: Pro
     return _plan(options, profile, [loaded for ref, loaded in specs if ref in logs], [*logs.values()], notes)
 
 
-def _find_namespace(loaded: LoadedDocument, profile: Profile) -> str:
+def find_namespace(loaded: LoadedDocument, profile: Profile) -> str:
+    """Return the namespace of a spec, empty if it has none or cannot be read."""
     plan = None if loaded.inference is None else make_plan(loaded.inference, profile)[0]
     return "" if plan is None else plan.namespace
 
@@ -188,7 +189,7 @@ def _plan(
         edits = [(by_name[change.service], change.edits) for change in report.found.changes if change.edits]
         for loaded, _ in edits:
             require_editable(loaded)
-        write_specs(edits, "changes")
+        write_specs(edits, "the changes")
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli.base.common import write_json
 from ebbtide.cli.base.files import replace_file
@@ -29,8 +29,11 @@ from ebbtide.simulator.traffic.words import KEEPABLE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ebbtide.core.base.problems import Path as FieldPath
     from ebbtide.core.readers.loaded import LoadedDocument
     from ebbtide.simulator.search.tune import SearchResult
+
+    Changes = Mapping[FieldPath, Any]
 
 INTERRUPTED: Final = 130
 OPTIONS: Final = (
@@ -137,7 +140,7 @@ def _run_search(options: Options, prepared: PreparedCase) -> int:
             return 1
         changes = diff_values(tuned.chosen.values, tuned.current.values)
         if changes:
-            write_specs([(prepared.loaded, address_changes(changes))], "recommended settings")
+            write_specs([(prepared.loaded, address_changes(changes))], "the recommended settings")
         else:
             sys.stderr.write(f"{options.spec} is unchanged.\n")
     return 0
@@ -167,34 +170,59 @@ class Progress:
             sys.stderr.flush()
 
 
+class SpecNotEditedError(Exception):
+    """A spec file that --write cannot edit."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
 def require_editable(loaded: LoadedDocument) -> None:
     """Exit unless a document is a native spec in a file, which --write can edit."""
-    if loaded.name == "stdin" or loaded.reading.native.get("kind") != KIND or loaded.reading.origins:
-        text = "--write requires a file with kind: Inference"
-        fix = "convert the spec first: ebbtide convert --to native"
-        exit_with_problems(Problem("TUN002", (), text, fix, document=loaded.name))
+    if problem := find_edit_problem(loaded):
+        exit_with_problems(problem)
 
 
-def write_specs(edits: Iterable[tuple[LoadedDocument, Mapping[tuple[str | int, ...], Any]]], title: str) -> None:
+def find_edit_problem(loaded: LoadedDocument) -> Problem | None:
+    """Return why a document is not a native spec in a file, None if it is one."""
+    if loaded.name != "stdin" and loaded.reading.native.get("kind") == KIND and not loaded.reading.origins:
+        return None
+    text = "--write requires a file with kind: Inference"
+    return Problem("TUN002", (), text, "convert the spec first: ebbtide convert --to native", document=loaded.name)
+
+
+def write_specs(edits: Iterable[tuple[LoadedDocument, Changes]], title: str) -> None:
     """Write changes into spec files: all of them or, if one file cannot be edited, none, with a problem and an exit."""
+    try:
+        edited = [(loaded, changes, edit_spec(loaded, changes)) for loaded, changes in edits]
+        for loaded, changes, text in edited:
+            write_spec(loaded, changes, text, title)
+    except SpecNotEditedError as error:
+        exit_with_problems(error.problem)
+
+
+def edit_spec(loaded: LoadedDocument, changes: Changes) -> str:
+    """Return the text of a spec file with changes, with its comments and its layout. Raises SpecNotEditedError."""
     from ebbtide.core.manifests.edit import NotEdited, edit_text
 
-    edited = []
-    for loaded, changes in edits:
-        try:
-            edited.append((loaded, changes, edit_text(Path(loaded.name).read_bytes().decode(), changes)))
-        except (NotEdited, OSError) as error:
-            _exit_unwritten(loaded, changes, error)
-    for loaded, changes, text in edited:
-        try:
-            replace_file(loaded.name, text.encode())
-        except OSError as error:
-            _exit_unwritten(loaded, changes, error)
-        sys.stderr.write(f"Wrote the {title} to {loaded.name}.\n")
+    try:
+        return edit_text(Path(loaded.name).read_bytes().decode(), changes)
+    except (NotEdited, OSError) as error:
+        raise _refuse(loaded, changes, error) from None
 
 
-def _exit_unwritten(loaded: LoadedDocument, changes: Mapping[tuple[str | int, ...], Any], error: Exception) -> NoReturn:
+def write_spec(loaded: LoadedDocument, changes: Changes, text: str, title: str) -> None:
+    """Replace a spec file. Raises SpecNotEditedError."""
+    try:
+        replace_file(loaded.name, text.encode())
+    except OSError as error:
+        raise _refuse(loaded, changes, error) from None
+    sys.stderr.write(f"Wrote {title} to {loaded.name}.\n")
+
+
+def _refuse(loaded: LoadedDocument, changes: Changes, error: Exception) -> SpecNotEditedError:
     fix = "edit the file manually: " + ", ".join(f"{path[-1]}: {value}" for path, value in changes.items())
     reason = (error.strerror or "unknown error").lower() if isinstance(error, OSError) else str(error)
     message = f"cannot write the settings: {reason}"
-    exit_with_problems(Problem("TUN002", ("spec", "autoscaling"), message, fix, document=loaded.name))
+    return SpecNotEditedError(Problem("TUN002", ("spec", "autoscaling"), message, fix, document=loaded.name))

@@ -6,17 +6,20 @@ Names, projects and reasons come from a cluster, so the text escapes their contr
 from __future__ import annotations
 
 from collections.abc import Iterator
+from textwrap import shorten
 from typing import Final
 
 from ebbtide.cluster.slo.cost_report import CostReport, CostRow, CostSum
 from ebbtide.cluster.slo.pages import format_moment
 from ebbtide.core.base.prose import count_noun, make_printable
-from ebbtide.core.units import format_duration, format_money
+from ebbtide.core.units import format_duration, format_money, format_percent
 from ebbtide.simulator.fleet.savings import format_count, format_range
 from ebbtide.simulator.search.judge import SEEDS
 
 #: Number of changes on the overview.
 BEST_CHANGES: Final = 3
+#: Longest subject of a commit message.
+SUBJECT_LENGTH: Final = 72
 HEADER: Final = ("SERVICE", "PROJECT", "COST", "HOURS", "MEASURED", "LATE", "SLO", "CHANGE", "SAVES")
 
 
@@ -115,6 +118,37 @@ def list_cells(report: CostReport) -> Iterator[tuple[str, ...]]:
         hours = f"{format_range(replay.current.hours)} {replay.unit}"
         cost = format_money(row.cost, report.currency)
         yield (f"{row.namespace}/{row.name}", row.project, cost, hours, measured, late, slo, change, saves)
+
+
+def write_commit_message(row: CostRow, currency: str, file: str) -> str:
+    """Return the commit message of a change: its evidence, and as trailers the workload, its revision and the spec's file."""
+    assert row.record is not None
+    assert row.replay is not None
+    assert row.replay.change is not None
+    record, replay, change = row.record, row.replay, row.replay.change
+    verdict = change.verdict
+    after = None if row.cost is None or row.saved is None else row.cost - row.saved
+    uses = [("before", replay.current, row.cost), ("after", change.use, after)]
+    lines = [
+        shorten(f"{row.name}: {change.text}", SUBJECT_LENGTH, placeholder=" …"),
+        "",
+        f"Replay of {format_moment(record.start)} to {format_moment(record.end)}: {replay.requests:,} requests.",
+        f"The change {verdict.evidence}.",
+        f"{format_percent(verdict.spare)} must stay unused.",
+        "",
+        *(
+            f"  {name:<6}  {', '.join(filter(None, (format_money(cost, currency), replay.format_hours(use.hours))))}, "
+            f"{format_range(use.late)} late requests"
+            for name, use, cost in uses
+        ),
+        "",
+        f"Late: {replay.late_means}. Server {replay.server}, start-up {replay.start_up}.",
+        "",
+        f"Workload: {row.namespace}/{row.name}",
+    ]
+    trailers = (("Revision", record.revision), ("Spec", file))
+    lines += [f"{name}: {value}" for name, value in trailers if value]
+    return "".join(f"{make_printable(line)}\n" for line in lines)
 
 
 def list_best_changes(report: CostReport | None) -> list[tuple[str, CostRow]]:

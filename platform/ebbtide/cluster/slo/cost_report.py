@@ -76,6 +76,8 @@ class ServiceRecord:
     notes: tuple[str, ...]
     #: True if the server was fitted to the response times.
     is_fitted: bool
+    revision: str
+    """Newest ready revision; empty without revisions."""
 
     def replay(self, profile: Profile) -> ServiceReplay:
         """Replay the requests in this process. Raises SimulationRequestError."""
@@ -189,7 +191,16 @@ def read_record(top: Object, inputs: ReportInputs, server: str = "") -> ServiceR
         notes.append(f"no start was recorded: the start-up time of {start_up} is {basis}")
     text = manifests.write_document(loaded.reading.native)
     request = SimulationRequest(text, f"{ref.name}.csv", log.encode(), server=server or fitted, start_up=start_up)
-    return ServiceRecord(loaded, request, first - step, last, step, tuple(notes), not server)
+    return ServiceRecord(loaded, request, first - step, last, step, tuple(notes), not server, find_revision(top))
+
+
+def find_revision(top: Object) -> str:
+    """Return the newest ready revision of a Knative Service or of an InferenceService; empty without revisions."""
+    status = top.get("status")
+    named = get_at(status, "latestReadyRevisionName") or get_at(
+        status, "components", "predictor", "latestReadyRevision", default=""
+    )
+    return str(named)
 
 
 def _load_live_spec(top: Object, profile: Profile) -> LoadedDocument:
