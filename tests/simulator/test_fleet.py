@@ -404,7 +404,8 @@ def test_larger_pools_that_violate_an_slo_are_listed_with_their_seeds() -> None:
     smallest = choose_pools(planner)[0][100]
 
     assert smallest == 4
-    assert planner.find_last_larger(smallest) == 6
+    assert [*planner.list_larger(smallest)] == [5, 6]
+    assert [*planner.list_larger(40)] == [44, 48, 52, 56, 60]
     assert planner.list_failing(smallest) == {5: [9]}
 
 

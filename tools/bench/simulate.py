@@ -151,7 +151,16 @@ def fleet(services: int, days: int) -> None:
             )
             high = 0.1 * (1 + number % 5)
             (logs / f"{name}.shape").write_text(f"diurnal:0.01rps..{high:g}rps,{24 * days}h,24h", encoding="utf-8")
-        words = ["plan", "--profile", "full", str(specs), "--traffic", str(logs), "--pool", f"default={services}x1"]
+        words = [
+            "plan",
+            "--profile",
+            "full",
+            str(specs),
+            "--traffic",
+            str(logs),
+            "--pool",
+            f"default={-(-services // 8)}x8",
+        ]
         words += ["--server", "fixed:4s,max=8", "--start-up", "90s", "--changes", "0"]
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         start = time.perf_counter()

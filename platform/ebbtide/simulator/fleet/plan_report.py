@@ -170,8 +170,9 @@ def _describe_failing(report: PlanReport) -> list[str]:
         f"{name_size(report.planner, gpus)} (seed {', '.join(map(str, seeds))})"
         for gpus, seeds in report.failing.items()
     ]
-    largest = report.planner.find_last_larger(report.smallest[100])
-    return [f"Larger pools of up to {largest} GPUs that violate an SLO: {'; '.join(sizes) or 'none'}"]
+    tried = report.planner.list_larger(report.smallest[100])
+    step = f", in steps of {tried.step}," if tried.step > report.planner.node else ""
+    return [f"Larger pools of {tried[0]} to {tried[-1]} GPUs{step} that violate an SLO: {'; '.join(sizes) or 'none'}"]
 
 
 def _describe_fleet(report: PlanReport) -> str:

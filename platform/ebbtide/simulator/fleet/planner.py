@@ -64,6 +64,8 @@ FIRST_STEP: Final = 4
 PROBED: Final = 2
 #: Up to which multiple of the smallest pool larger ones are tried.
 LARGER: Final = 1.5
+#: Largest number of larger sizes that are tried.
+TRIED: Final = 6
 #: Lengths in seconds of the spans for which the lower bound adds up the work.
 SPANS: Final = (60, 600, 3600, 6 * 3600, 86_400)
 #: Largest share of a GPU part that weights fill, so that the KV cache keeps the rest.
@@ -263,13 +265,15 @@ class FleetPlanner:
         """Return the sizes somewhat above the smallest one that violate an SLO, with the seeds that show it."""
         failing = {
             gpus: [each.seed for each in self.seeds if not each.meets(gpus, len(each.promised))]
-            for gpus in range(smallest + self.node, self.find_last_larger(smallest) + 1, self.node)
+            for gpus in self.list_larger(smallest)
         }
         return {gpus: seeds for gpus, seeds in failing.items() if seeds}
 
-    def find_last_larger(self, smallest: int) -> int:
-        """Return the largest size that is tried above the smallest one, at least one node more."""
-        return max(math.floor(LARGER * smallest / self.node) * self.node, smallest + self.node)
+    def list_larger(self, smallest: int) -> range:
+        """Return the sizes that are tried above the smallest one: at least one node more, and ``TRIED`` ones at most."""
+        nodes = max(math.floor((LARGER - 1) * smallest / self.node), 1)
+        step = self.node * math.ceil(nodes / TRIED)
+        return range(smallest + step, smallest + nodes * self.node + 1, step)
 
     def count_met(self, gpus: int) -> int:
         """Return the number of services that meet their SLO."""
