@@ -298,10 +298,20 @@ def test_what_violates_the_slo_on_the_rest_is_not_written(run: Any, spec: Path) 
     code, out, err = tune(run, spec, *part, "--write", traffic="steps:0.5rps,1m,20rps,1m")
 
     assert code == 1
-    assert "Recommended: " in out
-    assert "violates the SLO" in out
+    assert "No recommendation: " in out
+    assert "on the rest" in out
     assert "unchanged" in err
     assert spec.read_text() == SPEC
+
+
+def test_the_margin_is_a_choice(run: Any, spec: Path) -> None:
+    for text, spare in (("0", 0.0), ("90%", 0.9)):
+        data = json.loads(tune(run, spec, "--spare", text, "-o", "json").out)
+        assert data["verdict"]["spare"] == spare
+        assert data["verdict"]["used"] <= 1 - spare
+        assert data["justMet"]["replicaHours"] <= data["recommended"]["replicaHours"]
+
+    assert tune(run, spec, "--spare", "120%").code == 2
 
 
 def test_fields_to_keep_are_kept(run: Any, spec: Path) -> None:
@@ -435,7 +445,7 @@ def test_a_full_disk_is_reported_with_the_settings(run: Any, spec: Path, monkeyp
 
     assert code == 1
     assert "cannot write the settings: no space left on device" in err
-    assert "fix: edit the file manually: metricThreshold: " in err
+    assert "fix: edit the file manually: minReplicas: " in err
 
 
 def test_an_interrupt_prints_the_results_so_far(run: Any, spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -465,6 +475,6 @@ def test_a_threshold_outside_the_grid_is_kept_if_others_save_nothing(run: Any, s
     code, out, err = tune(run, spec, *words, traffic="poisson:3rps,2m")
 
     assert code == 0
-    assert "\n  Recommended: no change. No simulated setting that meets the SLO saves 1% of the replica-hours.\n" in out
+    assert "\n  Recommended: no change. No other setting that passes saves 1% of the replica-hours.\n" in out
     assert err == f"{spec} is unchanged.\n"
     assert spec.read_text() == text

@@ -54,10 +54,9 @@ def test_a_change_passes_the_judge_with_every_seed(spare: float, minimum: int | 
     compute, scaling = SimpleNamespace(cpu_core_request=None), SimpleNamespace(minimum=3, threshold=None)
     plan = SimpleNamespace(spec=SimpleNamespace(compute=compute), scaling=scaling)
     asked = SimpleNamespace(spare=spare)
-    prepared: Any = [
-        SimpleNamespace(case=Case(index), plan=plan, autoscaling=Case.block, request=asked) for index in range(3)
-    ]
-    replayer = savings._Replayer(prepared, is_fitted=False)  # noqa: SLF001 - the search, without real simulations
+    cases: Any = [Case(index) for index in range(3)]
+    prepared: Any = SimpleNamespace(case=cases[0], plan=plan, autoscaling=Case.block, request=asked)
+    replayer = savings._Replayer(prepared, cases, is_fitted=False)  # noqa: SLF001 - the search, without real simulations
     candidates = [{"minReplicas": count} for count in (1, 2)]
 
     kept = None if minimum is None else {"minReplicas": minimum}

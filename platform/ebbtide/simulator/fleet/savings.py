@@ -8,7 +8,6 @@ result is the value with the first seed, with the lowest and the highest of all 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from ebbtide.core.base import metrics
@@ -20,12 +19,12 @@ from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.translation.gpu import count_gpus_per_replica
 from ebbtide.core.units import format_duration
 from ebbtide.simulator.data import SimulationResult, StartUp
-from ebbtide.simulator.engine.case import HALVES
+from ebbtide.simulator.engine.case import HALVES, Case
 from ebbtide.simulator.engine.slo import SimulationMeasurements
 from ebbtide.simulator.fleet.planner import plan_document, shorten_start, shrink_share
 from ebbtide.simulator.search import tune
-from ebbtide.simulator.search.judge import MINIMUM, SEEDS, Change, Evidence, Use, Verdict, judge
-from ebbtide.simulator.search.request import PreparedCase, SimulationRequest, prepare_case, raise_refusals
+from ebbtide.simulator.search.judge import MINIMUM, Change, Evidence, Use, Verdict, judge
+from ebbtide.simulator.search.request import PreparedCase, SimulationRequest, list_samples, prepare_case, raise_refusals
 
 #: Bounds whose requests outside the limit are late, and the seconds of waiting that count without such a bound.
 LATE_KINDS: Final = ("latency", "wait", "ttft")
@@ -115,9 +114,9 @@ def replay_service(
     ``is_fitted`` means that the server was fitted to response times: it knows nothing about more requests at a time, so no
     higher threshold is proposed.
     """
-    prepared = [prepare_case(replace(request, seed=seed), loaded, profile, "tune") for seed in SEEDS]
-    with raise_refusals(prepared[0]):
-        return _Replayer(prepared, is_fitted=is_fitted).replay()
+    prepared = prepare_case(request, loaded, profile, "tune")
+    with raise_refusals(prepared):
+        return _Replayer(prepared, list_samples(prepared), is_fitted=is_fitted).replay()
 
 
 class _Runs(NamedTuple):
@@ -150,12 +149,11 @@ def count_late(result: SimulationResult, measured: SimulationMeasurements) -> in
 class _Replayer:
     """The simulations of one service, each made once."""
 
-    def __init__(self, prepared: Sequence[PreparedCase], *, is_fitted: bool) -> None:
+    def __init__(self, prepared: PreparedCase, cases: Sequence[Case], *, is_fitted: bool) -> None:
         """Measure the hours in GPUs, else in cores, else in replicas."""
         self.is_fitted = is_fitted
         self.proposals: list[tune.Values] = []
-        self.prepared, self.plan = prepared[0], prepared[0].plan
-        self.cases = [each.case for each in prepared]
+        self.prepared, self.plan, self.cases = prepared, prepared.plan, cases
         self.block = self.prepared.autoscaling
         cores = self.plan.spec.compute.cpu_core_request
         units = (("GPU", self.cases[0].gpus), ("core", cores or 0.0), ("replica", 1.0))

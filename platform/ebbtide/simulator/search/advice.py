@@ -95,24 +95,41 @@ def make_sentences(tuned: TuningResult) -> list[str]:
     """Return the recommendation and its reasons as sentences."""
     chosen = tuned.chosen
     if chosen is None:
-        return _explain_infeasible(tuned)
+        return _explain_infeasible(tuned) if tuned.verdict is None else _explain_refusal(tuned)
     if diff_values(chosen.values, tuned.current.values):
         out = [f"Recommended: {format_changes(chosen.values, tuned.current.values)}."]
     else:
         threshold = format_percent(MIN_SAVING)
-        out = [
-            f"Recommended: no change. No simulated setting that meets the SLO saves {threshold} of the replica-hours."
-        ]
+        out = [f"Recommended: no change. No other setting that passes saves {threshold} of the replica-hours."]
+    assert tuned.verdict is not None
+    out += [f"{tuned.verdict.evidence}.", _describe_price(tuned, chosen)]
     for name in ("current", "default"):
         point = list_compared_points(tuned).get(name)
         if point is not None and point.values != chosen.values:
             out.append(_compare_setting(name, point, chosen))
-    if "chosen" in tuned.rest and not tuned.rest["chosen"].holds:
-        out.append(
-            "On the rest of the traffic, the recommended setting violates the SLO, because that part differs from the part "
-            "searched on. Choose a setting further down the front, or search on all of the traffic with --part 1."
-        )
     return out
+
+
+def _describe_price(tuned: TuningResult, chosen: SettingPoint) -> str:
+    """Return what the spare share costs: the cheapest point that only meets the SLO, compared with the chosen one."""
+    just, spare = tuned.result.best, format_percent(tuned.spare)
+    if just is None or not just.cost or chosen.cost / just.cost - 1 < MIN_SAVING:
+        return f"The spare {spare} of the allowance costs nothing: no simulated setting that only meets the SLO is cheaper."
+    price, setting = format_percent(chosen.cost / just.cost - 1), format_changes(just.values, tuned.current.values)
+    return (
+        f"The spare {spare} of the allowance costs {price}: {setting} just meets the SLO on the part searched with "
+        f"{just.cost:.2f} replica-hours."
+    )
+
+
+def _explain_refusal(tuned: TuningResult) -> list[str]:
+    assert tuned.candidate is not None
+    assert tuned.verdict is not None
+    setting, misses = format_changes(tuned.candidate.values, tuned.current.values), "; ".join(tuned.verdict.misses)
+    return [
+        f"No recommendation: the setting that comes closest is {setting}, and {misses}.",
+        "Search on more of the traffic with --part, or accept a smaller margin with --spare.",
+    ]
 
 
 def _compare_setting(name: str, point: SettingPoint, chosen: SettingPoint) -> str:
@@ -145,6 +162,9 @@ def _explain_infeasible(tuned: TuningResult) -> list[str]:
     )
     closest = f"The closest setting attains {attainment} with {nearest.cost:.2f} replica-hours: {setting_text}."
     out = [f"Infeasible: no simulated setting meets {bounds}. {closest}"]
+    if tuned.result.best is not None:
+        spare = format_percent(tuned.spare)
+        out = [f"No recommendation: no simulated setting leaves {spare} of the SLO's allowance unused. {closest}"]
     if "server" in limits:
         relief = limits["server"]
         out.append(
@@ -198,7 +218,14 @@ def tuning_to_json(tuned: TuningResult, workload: str) -> dict[str, Any]:
         "evaluations": tuned.result.evaluations,
         "interrupted": tuned.result.interrupted,
         "searchedSeconds": round_number(tuned.part),
-        "feasible": tuned.chosen is not None,
+        "feasible": tuned.result.best is not None,
+        "verdict": serialize_body(tuned.verdict),
+        "justMet": None
+        if tuned.result.best is None
+        else {
+            "changes": diff_values(tuned.result.best.values, current_values),
+            "replicaHours": round_number(tuned.result.best.cost),
+        },
         **{names[name]: point_json(name, points[name]) if name in points else None for name in names},
         "front": [
             {

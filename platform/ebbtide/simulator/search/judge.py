@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.prose import count_noun
-from ebbtide.core.units import format_percent
+from ebbtide.core.units import format_percent, parse_percent
 
 #: Share of the SLO's allowance that a change must leave unused, by default.
 SPARE: Final = 0.5
@@ -63,6 +63,11 @@ class Verdict:
         return not self.misses
 
 
+def parse_spare(text: str) -> float:
+    """Return the fraction of a percentage from 0 to 100. Raises ValueError."""
+    return 0.0 if text in {"0", "0%"} else parse_percent(text)
+
+
 def judge(change: Change, evidence: Evidence, spare: float = SPARE) -> Verdict:
     """Return the verdict on a change: it leaves ``spare`` of the allowance unused on each part with each seed.
 
@@ -82,8 +87,8 @@ def judge(change: Change, evidence: Evidence, spare: float = SPARE) -> Verdict:
     if outside and change.lowers:
         misses.append(f"the current setting violates the SLO on {' and '.join(outside)}: its minimum is not lowered")
     used = max(worst.values(), default=math.inf)
-    parts = " and ".join(f"{format_use(share)} on {part}" for part, share in worst.items())
-    text = f"uses at most {parts} of the SLO's allowance, with {count_noun(seeds, 'seed')}"
+    parts = ", ".join(f"at most {format_use(share)} on {part}" for part, share in worst.items())
+    text = f"With {count_noun(seeds, 'seed')}, it uses of the SLO's allowance {parts}"
     return Verdict(spare, round(used, 6) if math.isfinite(used) else None, text, tuple(misses))
 
 

@@ -12,7 +12,7 @@ from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.translation.gpu import count_gpus_per_replica
 from ebbtide.core.translation.translate import translate
 from ebbtide.simulator import data
-from ebbtide.simulator.search.judge import SPARE
+from ebbtide.simulator.search.judge import SEEDS, SPARE
 from ebbtide.simulator.traffic import words
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def _parse_traffic(request: SimulationRequest) -> TrafficTrace:
     return load.generate_traffic(request.traffic, request.seed)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=len(SEEDS))
 def _parse_log(log: bytes, name: str, seed: int, columns: tuple[tuple[str, str], ...]) -> TrafficTrace:
     """Parse a log; cached, since a client that varies a setting sends the same log each time."""
     from ebbtide.simulator.traffic import load  # noqa: PLC0415 - it needs numpy
@@ -246,10 +246,23 @@ def search_settings(
     """Search for settings that meet the SLO with as few replicas as possible. Raises SimulationRequestError."""
     from ebbtide.simulator.search.tune import tune_settings  # noqa: PLC0415 - it needs numpy
 
-    case, request = prepared.case, prepared.request
-    part = case.traffic.seconds * request.part
+    request = prepared.request
+    part = prepared.case.traffic.seconds * request.part
     with raise_refusals(prepared):
-        return tune_settings(case, space, part=part, evaluations=request.evaluations, progress=progress)
+        return tune_settings(
+            list_samples(prepared),
+            space,
+            part=part,
+            evaluations=request.evaluations,
+            spare=request.spare,
+            progress=progress,
+        )
+
+
+def list_samples(prepared: PreparedCase) -> list[Case]:
+    """Return the case with each seed, which also draws the requests of a shape, and places those of counts."""
+    requests = [replace(prepared.request, seed=prepared.request.seed + seed) for seed in SEEDS]
+    return [replace(prepared.case, seed=request.seed, traffic=_read_traffic(request)) for request in requests]
 
 
 def tuning_to_json(prepared: PreparedCase, tuned: TuningResult) -> dict[str, Any]:

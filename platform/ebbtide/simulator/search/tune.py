@@ -3,19 +3,18 @@
 A point has one value for each knob. A point is better than another if it consumes less of the SLO's error budget, or
 takes fewer replica-hours; the points that no other beats in both form the Pareto front. Along the threshold knob, both
 are monotonic: a higher threshold means fewer replicas and more waiting. The search therefore follows lines of thresholds,
-abandons a line as soon as it cannot become cheaper than the best known point, and changes one other knob at a time, until
-none of these changes helps.
+abandons a line as soon as it cannot become cheaper than the best known point, and changes one other knob at a time, in their
+order, until none of these changes helps. The cheapest point that passes the judge is chosen.
 """
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Container, Iterator, Mapping
-from dataclasses import KW_ONLY, InitVar, dataclass, field
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
+from itertools import combinations, product
 from typing import Any, Final, Literal, NamedTuple
-
-import numpy as np
 
 from ebbtide.core.base import metrics
 from ebbtide.core.base.problems import Path
@@ -24,16 +23,22 @@ from ebbtide.simulator.data import StartUp
 from ebbtide.simulator.engine.case import Case, subtract_first_part
 from ebbtide.simulator.engine.setting import knative_defaults
 from ebbtide.simulator.engine.slo import SimulationMeasurements
+from ebbtide.simulator.search.judge import MINIMUM, SPARE, Change, Evidence, Use, Verdict, judge
 
 Values = dict[str, Any]
 Place = tuple[int, ...]
 
 #: Knob that varies along a line of the search.
 THRESHOLD: Final = "metricThreshold"
-#: Levels of error budget consumption to search, each with its share of the evaluations: the SLO, half and double.
-LEVELS: Final = ((1.0, 0.7), (0.5, 0.15), (2.0, 0.15))
-PROMISE: Final = ((1.0, 1.0),)
 EVALUATIONS: Final = 200
+
+
+def list_levels(limit: float) -> tuple[tuple[float, float], ...]:
+    """Return the levels of error budget consumption to search, each with its share of the evaluations.
+
+    These are the limit, half of it for a part of the traffic that is worse, and the SLO itself for the price of the margin.
+    """
+    return (limit, 0.7), (limit / 2, 0.15), (1.0, 0.15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +81,12 @@ class SearchResult:
 
     @property
     def best(self) -> SettingPoint | None:
-        """Cheapest point that meets the SLO; among equals, the one that consumes less of the error budget."""
-        candidates = [point for point in self.points if point.holds]
+        """Cheapest point that meets the SLO."""
+        return self.find_best(1.0)
+
+    def find_best(self, limit: float) -> SettingPoint | None:
+        """Return the cheapest point that consumes at most ``limit``; among equals, the one that consumes less."""
+        candidates = [point for point in self.points if point.measured.used <= limit]
         return min(candidates, key=lambda point: (point.cost, point.measured.used), default=None)
 
     @property
@@ -117,20 +126,17 @@ class Search:
     resolve: Callable[[Values], Values] = lambda values: values
     """Function that converts the knobs' values to the spec's."""
     valid: Callable[[Values], bool] = lambda _: True
-    seed: InitVar[int] = 0
     progress: Callable[[SearchResult], None] = lambda _: None
     result: SearchResult = field(default_factory=SearchResult, init=False)
     known: dict[Place, SettingPoint | None] = field(default_factory=dict, init=False)
     evaluation_limit: int = field(default=0, init=False)
-    draws: np.random.Generator = field(init=False)
     line: int = field(init=False)
 
-    def __post_init__(self, seed: int) -> None:
+    def __post_init__(self) -> None:
         """Locate the threshold among the knobs."""
-        self.draws = np.random.default_rng(seed)
         self.line = next((place for place, knob in enumerate(self.knobs) if knob.name == THRESHOLD), 0)
 
-    def run(self, evaluations: int = EVALUATIONS, levels: tuple[tuple[float, float], ...] = LEVELS) -> SearchResult:
+    def run(self, evaluations: int, levels: Sequence[tuple[float, float]]) -> SearchResult:
         """Search with at most ``evaluations`` simulations; after an interrupt, return the results so far."""
         start = self.result.evaluations
         part = 0.0
@@ -166,11 +172,7 @@ class Search:
 
     def _search_level(self, level: float) -> None:
         """Search for the cheapest point that consumes at most ``level`` of the error budget."""
-        best: SettingPoint | None = min(
-            (point for point in self.result.points if point.measured.used <= level),
-            key=lambda point: point.cost,
-            default=None,
-        )
+        best = self.result.find_best(level)
         try:
             best = self._search_threshold_line(best.place if best else self._find_start(), level, best)
             self._improve_knobs(best, level)
@@ -186,24 +188,35 @@ class Search:
         has_improved = True
         while has_improved:
             has_improved = False
-            for place in self._list_neighbors(best.place if best else self._find_start()):
+            for place in self._list_neighbors(best.place if best else self._find_start(), best):
                 improved = self._search_threshold_line(place, level, best)
                 if improved is not None and improved is not best:
                     best, has_improved = improved, True
                     break
 
-    def _list_neighbors(self, place: Place) -> Iterator[Place]:
-        """Yield the places that differ in one knob other than the threshold: adjacent values first, then all others."""
+    def _list_neighbors(self, place: Place, best: SettingPoint | None) -> Iterator[Place]:
+        """Yield the places that differ in one knob other than the threshold: adjacent values first, in the order of the knobs.
+
+        Last are those that differ by one step in two knobs, since a lower minimum may need a longer delay. A minimum that alone costs more than the best point is left out.
+        """
         others = [number for number in range(len(self.knobs)) if number != self.line]
-        self.draws.shuffle(others)
-        moves = [
-            (abs(index - place[number]) > 1, number, index)
+        singles = [
+            (abs(index - place[number]) > 1, number, abs(index - place[number]), {number: index})
             for number in others
             for index in range(len(self.knobs[number].values))
             if index != place[number]
         ]
-        for _, number, index in sorted(moves, key=lambda move: move[0]):
-            yield (*place[:number], index, *place[number + 1 :])
+        pairs = [
+            {first: place[first] + step, second: place[second] + other}
+            for first, second in combinations(others, 2)
+            for step, other in product((-1, 1), repeat=2)
+        ]
+        for changes in (*(changes for *_, changes in sorted(singles, key=lambda move: move[:3])), *pairs):
+            near = tuple(changes.get(number, index) for number, index in enumerate(place))
+            if all(0 <= index < len(knob.values) for index, knob in zip(near, self.knobs, strict=True)):
+                always = self.get_knob_values(near).get(MINIMUM) or 0
+                if best is None or always * best.measured.hours < best.cost:
+                    yield near
 
     def _move_threshold(self, place: Place, index: int) -> Place:
         return (*place[: self.line], index, *place[self.line + 1 :])
@@ -258,7 +271,6 @@ def _find_nearest(values: tuple[Any, ...], target: Any) -> int:
 
 DELAYS: Final = (None, 30, 60, 120, 300, 600, 900)
 RETENTIONS: Final = (None, 60, 300, 900, 1800, 3600)
-LIMITS: Final = (None, 8, 16, 32, 64, 128)
 MINIMA: Final = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 #: Metrics that only the KPA supports.
 REQUESTS: Final = tuple(row.name for row in metrics.ROWS.values() if row.autoscaler == "kpa")
@@ -282,16 +294,13 @@ def make_knobs(
     zero = [0] if minimum == 0 and (kpa or controller) else []
     knobs = [
         Knob(THRESHOLD, metrics.ROWS[metric or "concurrency"].thresholds),
-        Knob("minReplicas", (*zero, *(count for count in MINIMA if count < maximum), maximum)),
+        Knob(MINIMUM, (*zero, *(count for count in MINIMA if count < maximum), maximum)),
     ]
     if not (kpa or controller):
         return tuple(knobs)
-    delay, limit = block.get("scaleDownDelaySeconds"), block.get("concurrencyHardLimit")
+    knobs.append(Knob("scaleDownDelaySeconds", _include_value(DELAYS, block.get("scaleDownDelaySeconds"))))
     if kpa:
         knobs.append(Knob("metric", REQUESTS))
-    knobs.append(Knob("scaleDownDelaySeconds", _include_value(DELAYS, delay)))
-    if kpa:
-        knobs.append(Knob("concurrencyHardLimit", _include_value(LIMITS, limit)))
     if minimum == 0:
         knobs.append(
             Knob("scaleToZeroRetentionSeconds", _include_value(RETENTIONS, block.get("scaleToZeroRetentionSeconds")))
@@ -315,7 +324,8 @@ def make_search_space(block: Mapping[str, Any], scaling: Scaling, kept: Containe
     controller = scaling.scaler == "controller"
     knobs = make_knobs(block, metric, scaling.minimum, scaling.maximum, controller=controller)
     base = {knob.name: block.get(knob.name) for knob in knobs}
-    base |= {"minReplicas": scaling.minimum, "maxReplicas": scaling.maximum, "metric": block.get("metric")}
+    base |= {MINIMUM: scaling.minimum, "maxReplicas": scaling.maximum, "metric": block.get("metric")}
+    base["concurrencyHardLimit"] = block.get("concurrencyHardLimit")
     if scaling.scaler in {"knative-kpa", "fixed"}:
         base["metricThresholdPercentage"] = block.get("metricThresholdPercentage")
     varied = tuple(knob for knob in knobs if knob.name not in kept)
@@ -400,8 +410,8 @@ class Relief:
     """Value that meets the SLO: lowest number of replicas, approximately longest start-up, or lowest fraction."""
 
 
-def find_reliefs(case: Case, values: Values, minimum: int, maximum: int) -> tuple[Relief, ...]:
-    """Return the limits whose change alone makes the closest point meet the SLO.
+def find_reliefs(case: Case, values: Values, minimum: int, maximum: int, limit: float) -> tuple[Relief, ...]:
+    """Return the limits whose change alone makes the closest point consume at most ``limit`` of the error budget.
 
     If no single limit does, try a higher minimum together with a higher maximum. If that does not help, the server is the
     limit if requests that never wait take too long; otherwise the limit is unknown and the result is empty.
@@ -410,11 +420,11 @@ def find_reliefs(case: Case, values: Values, minimum: int, maximum: int) -> tupl
     def holds(changed: Mapping[str, Any], seconds: float | None = None) -> bool:
         start_up = None if seconds is None else StartUp(0.0, 0.0, seconds, 0.0, case.start_up.spread)
         candidate = drop_idle_fields({**values, **changed})
-        return case.is_renderable(candidate) and case.measure(case.run(candidate, start_up)).holds
+        return case.is_renderable(candidate) and case.measure(case.run(candidate, start_up)).used <= limit
 
-    def find_count(limit: Limit, now: int, low: int, high: int, *fields: str) -> list[Relief]:
+    def find_count(name: Limit, now: int, low: int, high: int, *fields: str) -> list[Relief]:
         count = find_lowest(low, high, lambda count: holds(dict.fromkeys(fields, count)))
-        return [] if count is None else [Relief(limit, now, count)]
+        return [] if count is None else [Relief(name, now, count)]
 
     reliefs = find_count("minReplicas", minimum, minimum + 1, maximum, "minReplicas")
     seconds = find_highest(MIN_START_UP_SECONDS, case.start_up.seconds, lambda seconds: holds({}, seconds))
@@ -457,6 +467,8 @@ def find_highest(low: float, high: float, holds: Callable[[float], bool], steps:
 MIN_SAVING: Final = 0.01
 #: Fields that are meaningful only in combination.
 TOGETHER: Final = ("metric", THRESHOLD, "metricThresholdPercentage")
+#: Names of the parts of the traffic that are judged, by the number of their edges.
+PARTS: Final = {2: ("all of the traffic",), 3: ("the part searched", "the rest")}
 #: Share of the evaluations for the main search; half of the rest refines its best point.
 MAIN: Final = 0.8
 
@@ -470,39 +482,49 @@ class TuningResult:
     """Current spec."""
     default: SettingPoint
     """Knative's defaults with the spec's bounds."""
-    chosen: SettingPoint | None
-    """Cheapest point that meets the SLO, without changes that save almost nothing."""
+    candidate: SettingPoint | None
+    """Cheapest point that passes the judge, without changes that save almost nothing; otherwise the one closest to passing."""
+    verdict: Verdict | None
+    """The judgment of the candidate."""
     reliefs: tuple[Relief, ...]
-    """Changes that would help if no point meets the SLO."""
+    """Changes that would help if no point leaves enough of the error budget."""
     rest: Mapping[str, SimulationMeasurements]
     """Measurements on the rest of the traffic, by field name of the point."""
     part: float
     """Length in seconds of the traffic that was searched on."""
+    spare: float
+    """Share of the error budget that the chosen point leaves."""
+
+    @property
+    def chosen(self) -> SettingPoint | None:
+        """The candidate, if it passed the judge."""
+        return self.candidate if self.verdict is not None and self.verdict.passes else None
 
     @property
     def front(self) -> list[SettingPoint]:
-        """Pareto front, cheapest first, with the chosen point in place of the search's best."""
-        best, chosen = self.result.best, self.chosen
+        """Pareto front, cheapest first, with the chosen point in place of those that cost nearly the same."""
+        chosen = self.chosen
         if chosen is None:
             return self.result.front
-        return [
-            chosen if point is best else point for point in self.result.front if point is not chosen or point is best
-        ]
+        others = [point for point in self.result.front if abs(point.cost - chosen.cost) > MIN_SAVING * chosen.cost]
+        return sorted([*others, chosen], key=lambda point: point.cost)
 
 
 def tune_settings(
-    case: Case,
+    samples: Sequence[Case],
     space: SearchSpace,
     *,
     part: float,
     evaluations: int = EVALUATIONS,
+    spare: float = SPARE,
     progress: Callable[[SearchResult], None] = lambda _: None,
 ) -> TuningResult:
-    """Search for settings on the first ``part`` seconds of the traffic, and evaluate them on the rest.
+    """Search for settings on the first ``part`` seconds of the first sample, and judge them on all of each sample.
 
     Raises NotSimulated if the current spec cannot be simulated, and ServerError if the server does not fit the traffic.
     """
     knobs, base, bounds = space
+    case, limit = samples[0], 1 - spare
     is_whole = part >= case.traffic.seconds
     first = case if is_whole else case.cut(0.0, part)
     seconds = first.service_seconds()
@@ -521,74 +543,85 @@ def tune_settings(
             base=start,
             resolve=lambda values: convert_to_per_second(values, seconds),
             valid=valid,
-            seed=case.seed,
             progress=progress,
         )
 
-    result = search(knobs, line).run(round(evaluations * MAIN))
+    result = search(knobs, line).run(round(evaluations * MAIN), list_levels(limit))
     result.points.append(current)
-    remaining = max(evaluations - result.evaluations, 2) // 2
-    if not result.interrupted and result.best is not None and result.best.raw.get(THRESHOLD) is not None:
-        result.add(search(refine_knobs(result.best.raw, knobs[0]), result.best.raw).run(remaining, PROMISE))
-    chosen = result.best
-    if not result.interrupted and chosen is not None:
-        chosen = simplify_best(result, first.evaluate, current, valid)
+    remaining, best = max(evaluations - result.evaluations, 2) // 2, result.find_best(limit)
+    if not result.interrupted and best is not None and best.raw.get(THRESHOLD) is not None:
+        result.add(search(refine_knobs(best.raw, knobs[0]), best.raw).run(remaining, ((limit, 1.0),)))
+    edges = (0.0, math.inf) if is_whole else (0.0, part, math.inf)
+    candidate, verdict = None, None
     reliefs: tuple[Relief, ...] = ()
     rest: dict[str, SimulationMeasurements] = {}
+
+    def choose() -> tuple[SettingPoint, Verdict] | tuple[None, None]:
+        usage, refused = _measure_use(samples, base, edges, math.inf), []
+        for point in [point for point in result.front if point.measured.used <= limit]:
+            simple = simplify_point(point, result, first.evaluate, current, limit, valid)
+            evidence = Evidence(usage, _measure_use(samples, simple.values, edges, limit))
+            verdict = judge(Change(diff_values(simple.values, base), base), evidence, spare)
+            if verdict.passes:
+                return simple, verdict
+            refused.append((simple, verdict))
+        return min(refused, key=lambda pair: pair[1].used or math.inf, default=(None, None))
+
     try:
-        if not result.interrupted and result.best is None and result.nearest is not None:
-            reliefs = find_reliefs(first, result.nearest.values, *bounds)
-        if not result.interrupted and not is_whole:
-            points = {"current": current, "chosen": chosen}
+        if not result.interrupted:
+            candidate, verdict = choose()
+            if candidate is None and result.nearest is not None:
+                reliefs = find_reliefs(first, result.nearest.values, *bounds, limit)
+            points = {} if is_whole else {"current": current, "chosen": candidate}
             tried = {name: first.setting(point.values) for name, point in points.items() if point is not None}
-            for name, setting in {"default": defaults, **tried}.items():
+            for name, setting in ({"default": defaults, **tried} if points else {}).items():
                 results = (each.simulate_setting(setting) for each in (case, first))
                 rest[name] = case.measure(subtract_first_part(*results))
     except KeyboardInterrupt:
         result.interrupted, rest = True, {}
     part = min(part, case.traffic.seconds)
-    return TuningResult(result, current, default, chosen, reliefs, rest, part)
+    return TuningResult(result, current, default, candidate, verdict, reliefs, rest, part, spare)
 
 
-def simplify_best(
+def _measure_use(samples: Sequence[Case], values: Values, edges: Sequence[float], limit: float) -> Use:
+    """Return the use of the allowance by part with each seed, until one is above ``limit``."""
+    used: list[list[float]] = []
+    for case in samples:
+        if not used or max(used[-1]) <= limit:
+            used.append(case.measure_use(case.run(values), edges))
+    return dict(zip(PARTS[len(edges)], zip(*used, strict=True), strict=True))
+
+
+def simplify_point(
+    point: SettingPoint,
     result: SearchResult,
     evaluate: Callable[[Values], SimulationMeasurements],
     current: SettingPoint,
+    limit: float,
     is_valid: Callable[[Values], bool] = lambda values: True,  # noqa: ARG005 - all values are valid by default
 ) -> SettingPoint:
-    """Return the best point of ``result`` without changes to ``current`` that save less than ``MIN_SAVING``.
-
-    Among the points within this tolerance, the one with the fewest changes is chosen, and among those the safest.
+    """Return a point without changes to ``current`` that save less than ``MIN_SAVING``, within ``limit``.
 
     ``current`` is the current spec and is preferred if no change saves more. Points evaluated here are added to ``result``.
     """
-    best = result.best
-    assert best is not None
-    max_cost = best.cost * (1 + MIN_SAVING)
-    if current.holds and current.cost <= max_cost:
+    max_cost = point.cost * (1 + MIN_SAVING)
+    if current.measured.used <= limit and current.cost <= max_cost:
         return current
-    try:
-        for name in sorted(diff_values(best.values, current.values), key=lambda name: (name in TOGETHER, name)):
-            names = TOGETHER if name in TOGETHER else (name,)
-            originals = {name: current.values.get(name) for name in names}
-            if not diff_values(best.values, originals) or (originals.get(THRESHOLD) is None and THRESHOLD in originals):
-                continue
-            values = drop_idle_fields({**best.values, **originals})
-            if values == best.values or not is_valid(values):
-                continue
-            raw = {**best.raw, **{name: current.raw.get(name) for name in names}}
-            point = SettingPoint(values, evaluate(values), raw)
-            result.evaluations += 1
-            result.points.append(point)
-            if point.holds and point.cost <= max_cost:
-                best = point
-    except KeyboardInterrupt:
-        result.interrupted = True
-    candidates = [point for point in result.points if point.holds and point.cost <= max_cost]
-    return min(
-        candidates,
-        key=lambda point: (len(diff_values(point.values, current.values)), point.measured.used, point is not best),
-    )
+    for name in sorted(diff_values(point.values, current.values), key=lambda name: (name in TOGETHER, name)):
+        names = TOGETHER if name in TOGETHER else (name,)
+        originals = {name: current.values.get(name) for name in names}
+        if not diff_values(point.values, originals) or (originals.get(THRESHOLD) is None and THRESHOLD in originals):
+            continue
+        values = drop_idle_fields({**point.values, **originals})
+        if values == point.values or not is_valid(values):
+            continue
+        raw = {**point.raw, **{name: current.raw.get(name) for name in names}}
+        simpler = SettingPoint(values, evaluate(values), raw)
+        result.evaluations += 1
+        result.points.append(simpler)
+        if simpler.measured.used <= limit and simpler.cost <= max_cost:
+            point = simpler
+    return point
 
 
 def diff_values(values: Mapping[str, Any], before: Mapping[str, Any]) -> Values:

@@ -27,7 +27,6 @@ KEEPABLE: Final = (
     "metric",
     "minReplicas",
     "activationReplicas",
-    "concurrencyHardLimit",
     "scaleToZeroRetentionSeconds",
     "scaleDownDelaySeconds",
 )
