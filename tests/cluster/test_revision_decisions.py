@@ -116,6 +116,9 @@ def test_more_replicas_than_the_samples_give_are_held_after_a_peak_between_them(
     now = recording["now"]
 
     assert [(round((time - now) / STEP), cause) for time, cause in past.list_causes()] == causes
+    (peak,) = (text for text in words(past, now - 7 * STEP) if "peak between two samples" in text)
+    assert "scaleDownDelay" not in peak
+    assert "panic mode" not in peak
     (held,) = (text for text in words(past, now - 2 * STEP) if "peak between two samples, which are 15 s apart" in text)
     assert ("scaleDownDelay" in held, "panic mode" in held) == (bool(delay), not delay)
     assert not any(reason.topic == "unknown" for reason in past.explain(now - 2 * STEP))

@@ -24,8 +24,10 @@ from test_docs import BLOCKS, ROOT
 
 from ebbtide.cli import COMMANDS, list_flags, main
 from ebbtide.cli.base import calls, connection
+from ebbtide.cluster.client.protocol import NAMESPACE
 from ebbtide.core import manifests
 from ebbtide.sandbox import demo, gateway, services
+from ebbtide.sandbox.store import make_bare
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -234,6 +236,8 @@ def demonstrated(namespace: str) -> Iterator[None]:
     """Let commands run on one cluster of the demo, which stays between them, with a default namespace."""
     world = services.demo_world(hours=demo.HOURS)
     world.cluster.namespace = namespace
+    # The project of some pages, without workloads.
+    world.cluster.put(make_bare(NAMESPACE, "shop"))
     with world.running(), gateway.serve_gateway(world) as address, pytest.MonkeyPatch.context() as patch:
         chosen = connection.SimulatedConnection(
             world.cluster, world.source, world.clock, address, services.demo_profile(), services.PROFILE

@@ -36,7 +36,7 @@ from ebbtide.cluster.client.protocol import (  # noqa: E402
 from ebbtide.cluster.doctor import checks as doctor  # noqa: E402
 from ebbtide.cluster.read import inventory, records, status  # noqa: E402
 from ebbtide.cluster.slo.source import Ref  # noqa: E402
-from ebbtide.cluster.write import apply, projects  # noqa: E402
+from ebbtide.cluster.write import apply, projects, revisions  # noqa: E402
 from ebbtide.core.base import keys  # noqa: E402 - after the skip
 from ebbtide.core.base.paths import get_at  # noqa: E402
 from ebbtide.core.documents import profiles  # noqa: E402 - after the skip
@@ -360,6 +360,11 @@ def test_the_demonstration_is_consistent_and_shows_its_scenarios() -> None:
     assert decision.floor == int(revision["metadata"]["annotations"][keys.MIN_SCALE]) > 1
     assert records.find_revision_edits(moderate.top, moderate.service, revision) == ()
     assert not any("was edited" in text for text in list_texts(moderate))
+    revisions.scale_workload(sandbox.cluster, moderate, {"minReplicas": 5})
+    clock.sleep(30)
+    assert (
+        int(sandbox.cluster.get(REVISION, "moderate-00001", "team-b")["metadata"]["annotations"][keys.MIN_SCALE]) == 5
+    )
     pod = next(p for p in sandbox.cluster.list(POD, "team-a").items if p["metadata"]["name"].startswith("chat-"))
     lines = [*sandbox.cluster.logs("team-a", pod["metadata"]["name"], "user-container", LogQuery(5))]
     assert all("POST /v1/chat/completions 200" in line for line in lines)

@@ -59,6 +59,9 @@ class WorkloadEnvironment(Protocol):
     #: The revision that each pod belongs to.
     owners: dict[Place, RevisionReplicas]
 
+    def revision_changed(self, namespace: str, name: str) -> None:
+        """Apply a revision's settings again."""
+
 
 @dataclass(slots=True)
 class SimulatedWorkload:
@@ -220,6 +223,7 @@ class RevisionReplicas:
         self._reported: tuple[int, str, str] = (-1, "", "")
         #: The floor that the revision has: its minimum until the first decision.
         self._floor = setting.revision.min_scale or 0
+        self._decision: FloorDecision | None = None
         self._reported_hpa: tuple[int | None, int] = (None, -1)
         self._sums = (0, 0, 0)
         self._cold_starts = 0
@@ -354,6 +358,11 @@ class RevisionReplicas:
 
     def _write_floor(self, decision: FloorDecision, until: int) -> None:
         """Annotate the revision with a changed floor, as Ebbtide's controller does."""
+        if decision is self._decision:
+            return
+        self._decision = decision
+        # The controller reads a manual minimum of the workload at each step.
+        self.workload.world.revision_changed(self.namespace, self.name)
         if decision.floor == self._floor:
             return
         self._floor = decision.floor
