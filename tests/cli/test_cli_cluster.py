@@ -448,10 +448,19 @@ def test_list_in_other_formats(run: Any) -> None:
 
 @pytest.mark.usefixtures("cluster")
 def test_an_empty_list_is_reported(run: Any) -> None:
-    code, out, err = run("list", "-n", "nowhere")
+    code, out, err = run("list")
 
     assert (code, out) == (0, "")
-    assert "No workloads found in namespace nowhere" in err
+    assert "No workloads found in namespace default" in err
+
+
+@pytest.mark.parametrize("words", [("list",), ("list", "-o", "json"), ("slo",), ("key", "list")])
+@pytest.mark.usefixtures("cluster")
+def test_an_unknown_project_is_an_error(run: Any, words: tuple[str, ...]) -> None:
+    code, out, err = run(*words, "-p", "nobody")
+
+    assert (code, out) == (3, "")
+    assert "namespace runai-nobody not found. To list the projects, run ebbtide project list" in err
 
 
 @pytest.mark.usefixtures("applied")
@@ -886,9 +895,9 @@ def test_a_project_s_namespace_is_found_by_label_and_else_by_the_profile(
     assert get_at(applied.list(KNATIVE).items[0], "metadata", "namespace") == "team-shop"
     assert "chat" in run("list", "-p", "shop").out
     assert "chat" in run("list", "-p", "shop", "--profile", "built-in").out
-    assert "No workloads found in namespace team-other" in run("list", "-p", "other").err
-    assert "No workloads found in namespace runai-other" in run("list", "-p", "other", "--profile", "built-in").err
-    assert "No workloads found in namespace team-other" in run("list", "-p", "other", "--profile", profile).err
+    assert "namespace team-other not found" in run("list", "-p", "other").err
+    assert "namespace runai-other not found" in run("list", "-p", "other", "--profile", "built-in").err
+    assert "namespace team-other not found" in run("list", "-p", "other", "--profile", profile).err
     assert applied.list(KSERVE).items == []
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from answering import END, Answer, answering, recorded
 from ebbtide.cli.base import connection
+from ebbtide.cluster.client.protocol import NAMESPACE
 from ebbtide.core import manifests
+from ebbtide.sandbox.store import make_bare
 from live_cluster import PROFILE, simulated, spec, text
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ def profile(tmp_path: Path) -> Path:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch, run: Any, profile: Path, tmp_path: Path) -> Simulated:
     simulated_cluster = simulated()
+    simulated_cluster.put(make_bare(NAMESPACE, "empty"))
     monkeypatch.setattr(connection, "connect", lambda *_: simulated_cluster)
     monkeypatch.setattr(connection, "clock", lambda: simulated_cluster.clock)
     for name, fields in (("chat", {"slo": SLO}), ("dead", {})):
@@ -103,6 +106,10 @@ def test_errors_are_reported_with_exit_code_3(run: Any, profile: Path) -> None:
         3,
         "error: this cluster has no API server to reach Prometheus through; set --prometheus\n",
     )
+    for command in ("slo", "list"):
+        ran = run(command, "-n", "nowhere")
+        assert (ran.code, ran.out) == (3, "")
+        assert "namespace nowhere not found" in ran.err
     ran = run("slo", "-n", "empty", "--profile", profile)
     assert (ran.code, ran.out, ran.err) == (0, "", "No workloads found in namespace empty.\n")
 

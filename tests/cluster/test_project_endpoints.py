@@ -17,6 +17,7 @@ from ebbtide.cluster.client.protocol import (
     MissingError,
     StaleError,
 )
+from ebbtide.cluster.read.inventory import require_namespace
 from ebbtide.cluster.write import apply, endpoints
 from ebbtide.cluster.write.apply import Workload
 from ebbtide.cluster.write.projects import MEMBER_RULES, ProjectRequest, plan_project
@@ -256,9 +257,9 @@ def test_a_rotation_that_another_one_overtook_prints_no_key(monkeypatch: pytest.
 
 
 def test_an_unknown_namespace_has_no_list_of_keys() -> None:
-    endpoints.require_namespace(with_namespace(), NAMESPACE)
+    require_namespace(with_namespace(), NAMESPACE)
     with pytest.raises(MissingError, match="ebbtide project list"):
-        endpoints.require_namespace(with_namespace(), "team-nobody")
+        require_namespace(with_namespace(), "team-nobody")
 
 
 def test_of_two_writers_of_the_keys_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

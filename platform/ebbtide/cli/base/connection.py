@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.slo.source import MetricsSource
     from ebbtide.cluster.write.apply import WaitUpdate
     from ebbtide.core.profile.models import Profile
+    from ebbtide.core.translation.objects import Object
 
 #: Cluster that a command works on.
 Cluster: TypeAlias = "protocol.Cluster"
@@ -334,6 +335,17 @@ def profile_command(work: Callable[[Cluster, Options, Profile], int]) -> Callabl
         return run_on_cluster(options, run_on)
 
     return run
+
+
+def list_selected_tops(cluster: Cluster, options: Options) -> list[Object]:
+    """Return the top objects of the workloads that the options select; a namespace that does not exist is an error."""
+    from ebbtide.cluster.read.inventory import list_tops, require_namespace
+
+    namespace = "" if options.all else resolve_namespace(cluster, options)
+    tops = list_tops(cluster, namespace)
+    if namespace and not tops:
+        require_namespace(cluster, namespace)
+    return tops
 
 
 def resolve_namespace(cluster: Cluster, options: Options) -> str:

@@ -135,12 +135,12 @@ def _report_slos(cluster: connection.Cluster, options: Options, profile: Profile
 
 def _find_workloads(cluster: connection.Cluster, options: Options) -> list[Object]:
     """Return the top-level objects of the workloads, as their authors applied them."""
-    from ebbtide.cluster.read.inventory import get_top, list_tops
+    from ebbtide.cluster.read.inventory import get_top
 
     if options.name:
         with connection.suggesting_place(cluster, options.name):
             return [get_top(cluster, options.name, connection.resolve_namespace(cluster, options))]
-    return list_tops(cluster, "" if options.all else connection.resolve_namespace(cluster, options))
+    return connection.list_selected_tops(cluster, options)
 
 
 def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_json: bool) -> int:

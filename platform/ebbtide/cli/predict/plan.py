@@ -121,14 +121,13 @@ def run(options: Options) -> int:
 @connection.profile_command
 def _plan_on_cluster(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     """Plan the services of the cluster, or those of the folder with their requests in Prometheus."""
-    from ebbtide.cluster.read.inventory import list_tops
     from ebbtide.cluster.slo.replay import load_live_specs, read_traffic_logs
     from ebbtide.cluster.slo.source import Ref
 
     namespace = "" if options.all else connection.resolve_namespace(cluster, options)
     notes: list[str] = []
     if options.live:
-        specs = load_live_specs(list_tops(cluster, namespace), profile, notes)
+        specs = load_live_specs(connection.list_selected_tops(cluster, options), profile, notes)
     else:
         specs = [
             (Ref(find_namespace(loaded, profile) or namespace, workload_name_of(loaded)), loaded)

@@ -29,13 +29,14 @@ def run(options: Options) -> int:
 
 @connection.cluster_command
 def _run_on_cluster(cluster: connection.Cluster, options: Options) -> int:
+    from ebbtide.cluster.read import inventory
     from ebbtide.cluster.write import endpoints
 
     namespace = connection.resolve_namespace(cluster, options)
     if options.action == "list":
         rows = endpoints.list_keys(cluster, namespace)
         if not rows:
-            endpoints.require_namespace(cluster, namespace)
+            inventory.require_namespace(cluster, namespace)
         if options.output == "json":
             terminal.write_data(rows, "json")
         elif rows:

@@ -197,6 +197,17 @@ def list_tops(cluster: Cluster, namespace: str) -> list[Object]:
     return sorted((top for top in services if not is_made_by_kserve(top)), key=_namespaced_name)
 
 
+def require_namespace(cluster: Cluster, namespace: str) -> None:
+    """Raise MissingError if a namespace does not exist; nothing happens if reading it is forbidden."""
+    with suppress(ForbiddenError):
+        try:
+            cluster.get(kube.NAMESPACE, namespace)
+        except MissingError:
+            raise MissingError(
+                f"namespace {namespace} not found. To list the projects, run ebbtide project list"
+            ) from None
+
+
 def _list_unless(error: type[ClusterError], cluster: Cluster, kind: Kind, namespace: str) -> list[Object]:
     """Return the objects of a kind; none after an error of a class."""
     try:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import secrets
 from base64 import b64encode
-from contextlib import suppress
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from ebbtide.cluster.client import protocol as kube
@@ -128,17 +127,6 @@ class EndpointKey:
 def list_keys(cluster: Cluster, namespace: str) -> list[EndpointKey]:
     """Return the keys of a namespace in order of name, without their values."""
     return [*_read_keys(_get_secret(cluster, namespace))]
-
-
-def require_namespace(cluster: Cluster, namespace: str) -> None:
-    """Raise MissingError if a namespace does not exist; nothing happens if reading it is forbidden."""
-    with suppress(kube.ForbiddenError):
-        try:
-            cluster.get(kube.NAMESPACE, namespace)
-        except kube.MissingError:
-            raise kube.MissingError(
-                f"namespace {namespace} not found. To list the projects, run ebbtide project list"
-            ) from None
 
 
 def _read_keys(secret: Object | None) -> Iterator[EndpointKey]:
