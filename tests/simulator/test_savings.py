@@ -64,6 +64,45 @@ def test_a_change_passes_the_judge_with_every_seed(spare: float, minimum: int | 
     assert replayer.proposals == [kept] * (kept is not None)
 
 
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize(
+    ("used", "date"),
+    [((0.5, 1.2, 2.0, 1.1), "1970-01-03"), ((0.5, 0.5, 0.9, 1.1), ""), ((2.0,) * 4, ""), ((2.0, 2.0, 2.0, 0.0), "")],
+)
+def test_the_minimum_no_longer_keeps_the_slo_since_a_day(used: tuple[float, ...], date: str) -> None:
+    def measure_use(_: object, edges: list[float]) -> list[float]:
+        assert edges == [-0.5 * DAY, 0.5 * DAY, 1.5 * DAY, 2.5 * DAY, 3.5 * DAY]
+        return list(used)
+
+    traffic = SimpleNamespace(start=1.5 * DAY, seconds=3.4 * DAY - 0.5 * DAY)
+    replayer: Any = object.__new__(savings._Replayer)  # noqa: SLF001 - as above
+    replayer.cases = [SimpleNamespace(traffic=traffic, run=lambda _: None, measure_use=measure_use)]
+    replayer.plan = SimpleNamespace(scaling=SimpleNamespace(minimum=2))
+    note = replayer._find_decline()  # noqa: SLF001 - as above
+
+    assert date in note
+    assert bool(note) == bool(date)
+
+
+@pytest.mark.parametrize(
+    ("now", "maximum", "part"), [(0.9, 5, ""), (1.2, 5, "minReplicas 4 "), (1.2, 3, "no minimum up to maxReplicas 3")]
+)
+def test_a_service_outside_its_slo_is_told_what_brings_it_inside(now: float, maximum: int, part: str) -> None:
+    replayer: Any = object.__new__(savings._Replayer)  # noqa: SLF001 - as above
+    replayer.plan = SimpleNamespace(scaling=SimpleNamespace(minimum=2, maximum=maximum))
+    replayer.unit, replayer.current = "GPU", SimpleNamespace(holds=now <= 1, hours=(2.0, 2.0, 2.0))
+    replayer._change_fields = lambda field, count: {field: count}  # noqa: SLF001 - as above
+    replayer._judge = lambda values: SimpleNamespace(passes=values["minReplicas"] >= 4)  # noqa: SLF001 - as above
+    replayer.run = lambda values: SimpleNamespace(hours=(float(values["minReplicas"]),) * 3)
+    note = replayer._find_remedy()  # noqa: SLF001 - as above
+
+    assert part in note
+    assert bool(note) == bool(part)
+    assert "for 2 more GPU-hours" in note or maximum == 3 or not note
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

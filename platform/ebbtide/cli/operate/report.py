@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from ebbtide.cli.base import connection, terminal
 from ebbtide.cli.base.common import load_documents, read_sources, write_json
 from ebbtide.cli.base.files import replace_file
-from ebbtide.cli.base.options import Options, make_option, make_output_option, make_parser
+from ebbtide.cli.base.options import SPARE, Options, make_option, make_output_option, make_parser
 from ebbtide.cli.predict.plan import SERVERS, find_namespace
 from ebbtide.cli.predict.simulate import exit_with_problems, require_numpy
 from ebbtide.cli.predict.tune import SpecNotEditedError, edit_spec, find_edit_problem, write_spec
@@ -55,6 +55,7 @@ OPTIONS: Final = (
     connection.COST,
     connection.COUNTS,
     SERVERS,
+    SPARE,
     make_option(
         "--write",
         metavar="DIR",
@@ -79,13 +80,13 @@ def run(options: Options) -> int:
 @connection.profile_command
 def _report_costs(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     from ebbtide.cluster.client.protocol import ClusterError
-    from ebbtide.cluster.read.inventory import find_workload, list_tops
+    from ebbtide.cluster.read.inventory import find_workload
     from ebbtide.cluster.read.start_report import STARTS
     from ebbtide.cluster.read.starts import list_start_seconds
     from ebbtide.cluster.slo import cost_pages, cost_report
 
     source = connection.connect_source(cluster, options.prometheus, profile)
-    tops = list_tops(cluster, "" if options.all else connection.resolve_namespace(cluster, options))
+    tops = connection.list_selected_tops(cluster, options)
     now, seconds = connection.clock().now(), options.days * cost_report.DAY_SECONDS
     rows = []
 
@@ -95,7 +96,7 @@ def _report_costs(cluster: connection.Cluster, options: Options, profile: Profil
         except ClusterError:
             return []
 
-    inputs = cost_report.ReportInputs(source, profile, now - seconds, now, options.cost, read_pod_starts)
+    inputs = cost_report.ReportInputs(source, profile, now - seconds, now, options.cost, read_pod_starts, options.spare)
     for row in cost_report.make_cost_rows(tops, inputs, lambda name: choose_server(options.server, name)):
         rows.append(row)
         if sys.stderr.isatty():

@@ -43,7 +43,7 @@ def describe_change(row: CostRow, currency: str) -> str:
     change = row.replay.change
     money = format_money(row.saved, currency)
     saved = row.replay.format_hours(change.hours_saved)
-    return f"{change.text}: saves {money and money + ', '}{saved}; {format_range(change.use.late)} late requests"
+    return f"{change.text}: saves {money and money + ', '}{saved}; {format_range(change.use.late)} late requests. {change.verdict.evidence}"
 
 
 def describe_sum(total: CostSum, currency: str) -> str:
@@ -133,7 +133,7 @@ def write_commit_message(row: CostRow, currency: str, file: str) -> str:
         shorten(f"{row.name}: {change.text}", SUBJECT_LENGTH, placeholder=" …"),
         "",
         f"Replay of {format_moment(record.start)} to {format_moment(record.end)}: {replay.requests:,} requests.",
-        f"The change {verdict.evidence}.",
+        f"{verdict.evidence}.",
         f"{format_percent(verdict.spare)} must stay unused.",
         "",
         *(

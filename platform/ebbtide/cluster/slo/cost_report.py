@@ -31,7 +31,8 @@ from ebbtide.core.translation.translate import make_plan
 from ebbtide.core.units import format_duration, format_percent
 from ebbtide.simulator.fleet.fleet import WORKERS
 from ebbtide.simulator.fleet.pool import find_gpu_price
-from ebbtide.simulator.fleet.savings import HIDDEN_HOURS, ServiceReplay, SettingChange, replay_service
+from ebbtide.simulator.fleet.savings import HIDDEN_HOURS, ServiceReplay, replay_service
+from ebbtide.simulator.search.judge import SPARE
 from ebbtide.simulator.search.request import SimulationRequest, SimulationRequestError
 
 DAY_SECONDS: Final = 86_400.0
@@ -62,6 +63,8 @@ class ReportInputs(NamedTuple):
     gpu_hour: float | None
     #: Returns the seconds that the starts of a workload's existing pods took, for one whose starts are not recorded.
     read_pod_starts: Callable[[Ref], Sequence[float]] = lambda _: ()
+    #: Share of the SLO's allowance that a change leaves unused.
+    spare: float = SPARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +193,9 @@ def read_record(top: Object, inputs: ReportInputs, server: str = "") -> ServiceR
         start_up = _take_median(pod_starts) or ASSUMED_START_UP
         notes.append(f"no start was recorded: the start-up time of {start_up} is {basis}")
     text = manifests.write_document(loaded.reading.native)
-    request = SimulationRequest(text, f"{ref.name}.csv", log.encode(), server=server or fitted, start_up=start_up)
+    request = SimulationRequest(
+        text, f"{ref.name}.csv", log.encode(), server=server or fitted, start_up=start_up, spare=inputs.spare
+    )
     return ServiceRecord(loaded, request, first - step, last, step, tuple(notes), not server, find_revision(top))
 
 
@@ -278,10 +283,13 @@ def _complete_row(row: CostRow, record: ServiceRecord, replayed: ServiceReplay, 
             "the server or the start-up was different for a part of the time: no change is proposed"
         )
         replayed = replace(replayed, change=None)
-    if replayed.change is not None and (objection := _find_objection(record, replayed, replayed.change)):
+    if replayed.change is not None and (objection := _find_objection(record)):
         notes.append(objection)
         replayed = replace(replayed, change=None)
     change = replayed.change
+    saved = None if price is None or change is None else round(change.hours_saved.value * price, 2)
+    if change is not None and (change.hours_saved.value < HIDDEN_HOURS or saved == 0):
+        replayed, saved = replace(replayed, change=None), None
     return replace(
         row,
         price=price,
@@ -290,7 +298,7 @@ def _complete_row(row: CostRow, record: ServiceRecord, replayed: ServiceReplay, 
         step=record.step,
         replay=replayed,
         cost=None if price is None else round(replayed.current.hours.value * price, 2),
-        saved=None if price is None or change is None else round(change.hours_saved.value * price, 2),
+        saved=saved,
         notes=tuple(notes),
         record=record,
     )
@@ -302,13 +310,11 @@ def _format_apart(first: float, second: float) -> tuple[str, str]:
     return next((pair for pair in texts if pair[0] != pair[1]), (f"{first}", f"{second}"))
 
 
-def _find_objection(record: ServiceRecord, replayed: ServiceReplay, change: SettingChange) -> str:
-    """Return why a change of a replay is not proposed: the record is too short, or it saves nothing; empty otherwise."""
+def _find_objection(record: ServiceRecord) -> str:
+    """Return why no change is proposed from a record that is too short; empty otherwise."""
     seconds = record.end - record.start
     if seconds < MIN_RECORD_SECONDS:
         return f"the record covers only {format_duration(seconds)}: no change is proposed from less than an hour"
-    if change.hours_saved.value < HIDDEN_HOURS:
-        return f"{change.text} would have saved less than {HIDDEN_HOURS:g} {replayed.unit}-hours: it is not proposed"
     return ""
 
 

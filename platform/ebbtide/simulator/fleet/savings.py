@@ -8,20 +8,19 @@ result is the value with the first seed, with the lowest and the highest of all 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from ebbtide.core.base import metrics
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.prose import count_noun
-from ebbtide.core.manifests.edit import apply_change
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.readers.loaded import LoadedDocument
-from ebbtide.core.translation.gpu import count_gpus_per_replica
 from ebbtide.core.units import format_duration
 from ebbtide.simulator.data import SimulationResult, StartUp
 from ebbtide.simulator.engine.case import HALVES, Case
 from ebbtide.simulator.engine.slo import SimulationMeasurements
-from ebbtide.simulator.fleet.planner import plan_document, shorten_start, shrink_share
+from ebbtide.simulator.fleet.planner import shorten_start
 from ebbtide.simulator.search import tune
 from ebbtide.simulator.search.judge import MINIMUM, Change, Evidence, Use, Verdict, judge
 from ebbtide.simulator.search.request import PreparedCase, SimulationRequest, list_samples, prepare_case, raise_refusals
@@ -32,10 +31,10 @@ LATE_SECONDS: Final = 1.0
 DELAY: Final = "scaleDownDelaySeconds"
 #: Hours below this are shown as 0.
 HIDDEN_HOURS: Final = 0.005
-UNKNOWN_SPEED: Final = (
-    "not proposed, because a fitted server is not slower with more requests: measure it, and set --server"
-)
-VIOLATED: Final = "the current setting violates the SLO in the replay, so no change is proposed: run ebbtide tune"
+VIOLATED: Final = "the current setting violates the SLO in the replay"
+DAY_SECONDS: Final = 86_400.0
+#: Days at the end of the record that violate the SLO, from which a minimum no longer keeps it.
+MIN_DAYS: Final = 2
 
 
 @body()
@@ -167,9 +166,9 @@ class _Replayer:
             self._compare_maximum,
             self._compare_threshold,
             self._compare_delay,
-            self._compare_share,
+            self._compare_start,
         )
-        settings = [cost for part in (*parts, self._compare_start) if (cost := part()) is not None]
+        settings = [cost for part in parts if (cost := part()) is not None]
         measured = self._simulate({}, 0, None)[0]
         return ServiceReplay(
             self.unit,
@@ -182,7 +181,7 @@ class _Replayer:
             self._describe_use(self.current),
             tuple(settings),
             self._choose_change(),
-            self.prepared.notes if self.current.holds else (*self.prepared.notes, VIOLATED),
+            (*self.prepared.notes, *filter(None, [self._find_decline(), self._find_remedy()])),
         )
 
     @property
@@ -209,11 +208,11 @@ class _Replayer:
             self._results[key] = measured, count_late(result, measured), peak, used
         return self._results[key]
 
-    def run(self, values: tune.Values, start_up: StartUp | None = None, size: float | None = None) -> _Runs:
+    def run(self, values: tune.Values, start_up: StartUp | None = None) -> _Runs:
         """Simulate changed fields of the autoscaling with every seed."""
         rows = [self._simulate(values, index, start_up) for index in range(len(self.cases))]
         return _Runs(
-            tuple(measured.replica_hours * (self.size if size is None else size) for measured, *_ in rows),
+            tuple(measured.replica_hours * self.size for measured, *_ in rows),
             tuple(late for _, late, _, _ in rows),
             all(measured.holds for measured, *_ in rows),
             max(peak for _, _, peak, _ in rows),
@@ -297,7 +296,8 @@ class _Replayer:
     def _compare_threshold(self) -> SettingCost | None:
         scaling = self.plan.scaling
         row = None if scaling.metric is None else metrics.ROWS.get(scaling.metric.name)
-        if row is None or scaling.threshold is None:
+        # A fitted server knows nothing about more requests at a time.
+        if row is None or scaling.threshold is None or self.is_fitted:
             return None
         higher = [value for value in sorted(row.thresholds) if value > scaling.threshold]
         changes = [
@@ -305,11 +305,10 @@ class _Replayer:
         ]
         if not changes:
             return None
-        enough = None if self.is_fitted else self._find_enough([values for _, values in reversed(changes)])
+        enough = self._find_enough([values for _, values in reversed(changes)])
         value, values = changes[0] if enough is None else (enough[tune.THRESHOLD], enough)
         kept = None if enough is None else f"{value:g}"
-        verdict = UNKNOWN_SPEED if self.is_fitted else None
-        return self._compare("threshold", f"{scaling.threshold:g}", f"{value:g}", self.run(values), kept, verdict)
+        return self._compare("threshold", f"{scaling.threshold:g}", f"{value:g}", self.run(values), kept)
 
     def _compare_delay(self) -> SettingCost | None:
         delay = self.block.get(DELAY)
@@ -323,26 +322,14 @@ class _Replayer:
         kept = None if enough is None else format_duration(enough[DELAY] or 0)
         return self._compare("scale-down delay", format_duration(delay), "0 s", self.run(changes[0]), kept)
 
-    def _compare_share(self) -> SettingCost | None:
-        smaller = shrink_share(self.plan)
-        case = self.cases[0]
-        if smaller is None or self.unit != "GPU":
-            return None
-        text, edits = smaller
-        document = case.document
-        for path, value in edits.items():
-            document = apply_change(document, path, value)
-        plan = plan_document(document, case.profile)
-        if plan is None or count_gpus_per_replica(plan) >= self.size:
-            return None
-        runs = self.run({}, size=count_gpus_per_replica(plan))
-        loss = "verify the speed first: the replay does not slow the server down"
-        return self._compare("share", f"{self.size:g} GPU", text, runs, verdict=loss)
-
-    def _compare_start(self) -> SettingCost:
+    def _compare_start(self) -> SettingCost | None:
+        """Compare the start-up with a cache of the model; None if it changes nothing."""
         now = self.cases[0].start_up
         shorter = shorten_start(now)
         runs = self.run({}, shorter)
+        hours, late = _subtract(self.current.hours, runs.hours), _subtract(runs.late, self.current.late)
+        if abs(hours.value) < HIDDEN_HOURS and not late.value:
+            return None
         return self._compare(
             "start-up",
             format_duration(now.seconds),
@@ -350,6 +337,33 @@ class _Replayer:
             runs,
             verdict="",
         )
+
+    def _find_decline(self) -> str:
+        """Return since which day the minimum no longer keeps the SLO: each day since then violates it, and an earlier one did not."""
+        case, minimum = self.cases[0], self.plan.scaling.minimum
+        start, end = case.traffic.start, case.traffic.start + case.traffic.seconds
+        days = range(int(start // DAY_SECONDS), int(end // DAY_SECONDS) + 2)
+        used = case.measure_use(case.run({}), [day * DAY_SECONDS - start for day in days])
+        kept = [number for number, share in enumerate(used) if share <= 1]
+        if not kept or len(used) - 1 - kept[-1] < MIN_DAYS:
+            return ""
+        date = datetime.fromtimestamp(days[kept[-1] + 1] * DAY_SECONDS, UTC).date()
+        return (
+            f"minReplicas {minimum} no longer keeps the SLO since {date}: each day since then violates it in the replay"
+        )
+
+    def _find_remedy(self) -> str:
+        """Return what brings a service inside its SLO that is outside; empty for another one."""
+        scaling = self.plan.scaling
+        if self.current.holds:
+            return ""
+        higher = [self._change_fields(MINIMUM, count) for count in range(scaling.minimum + 1, scaling.maximum + 1)]
+        valid = [values for values in higher if values is not None]
+        index = tune.find_lowest(0, len(valid) - 1, lambda place: self._judge(valid[place]).passes)
+        if index is None:
+            return f"{VIOLATED}, and no minimum up to maxReplicas {scaling.maximum} would leave the margin: run ebbtide tune"
+        hours = format_range(_subtract(self.run(valid[index]).hours, self.current.hours))
+        return f"{VIOLATED}: minReplicas {valid[index][MINIMUM]} would leave the margin, for {hours} more {self.unit}-hours"
 
     def _choose_change(self) -> SettingChange | None:
         """Return the proposals together, or the better one alone if they do not pass the judge together."""

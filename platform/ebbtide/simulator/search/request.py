@@ -262,7 +262,10 @@ def search_settings(
 def list_samples(prepared: PreparedCase) -> list[Case]:
     """Return the case with each seed, which also draws the requests of a shape, and places those of counts."""
     requests = [replace(prepared.request, seed=prepared.request.seed + seed) for seed in SEEDS]
-    return [replace(prepared.case, seed=request.seed, traffic=_read_traffic(request)) for request in requests]
+    return [
+        replace(prepared.case, seed=request.seed, traffic=_read_traffic(request, may_be_idle=True))
+        for request in requests
+    ]
 
 
 def tuning_to_json(prepared: PreparedCase, tuned: TuningResult) -> dict[str, Any]:

@@ -17,7 +17,7 @@ PLAIN_SERVER: Final = "lognormal:median=500ms,sigma=0.5,max=16"
 TOKENS_SERVER: Final = "llm:max=16"
 PRICE_FORM: Final = "must be gpu-hour=PRICE, as in gpu-hour=2.5"
 #: Number of events from which compiling the engine saves time, for two simulations.
-MANY: Final = 100_000
+MANY: Final = 40_000
 #: Number of simulations of each setting that `ebbtide simulate` compares, with consecutive seeds.
 SAMPLES: Final = 5
 #: Decisions in a second of simulated time: Knative's autoscaler decides every 2 s, and a day without requests has 43,200.
