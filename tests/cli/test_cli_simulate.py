@@ -357,45 +357,6 @@ def test_tune_requires_an_slo(run: Any, spec: Path) -> None:
     assert "TUN001" in err
 
 
-PHASES = ("--start-up", "node=30s,weights=20s,load=5s", "--start")
-
-
-def test_start_ups_are_compared_by_the_cheapest_settings_that_meet_the_slo(run: Any, spec: Path) -> None:
-    data = json.loads(tune(run, spec, *PHASES, "-o", "json").out)
-
-    assert data["workload"] == "chat"
-    seconds = {choice["name"]: choice["startUpSeconds"] for choice in data["choices"]}
-    assert seconds == {"as given": 55.0, "a node with room": 25.0, "weights on the node": 35.0, "all of them": 5.0}
-    met = [choice["measured"] for choice in data["choices"] if choice["measured"] is not None]
-    assert met
-    assert all(measured["slo"]["holds"] for measured in met)
-    # A shorter start never costs more for the same SLO than what a search with few evaluations misses.
-    assert met[-1]["replicaHours"] <= met[0]["replicaHours"] * 1.05
-
-
-def test_the_comparison_of_start_ups_as_text(run: Any, spec: Path) -> None:
-    code, out, err = tune(run, spec, *PHASES, "--cost", "gpu-hour=2")
-
-    assert (code, err) == (0, "")
-    assert "start-up" in out
-    assert "all of them" in out
-    assert "settings, compared with the spec" in out
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--start",), "--start needs at least one of node, pull and weights in --start-up"),
-        ((*PHASES, "--write"), "--start compares start-ups: remove --write"),
-    ],
-)
-def test_what_cannot_be_compared_is_a_usage_error(run: Any, spec: Path, words: tuple[str, ...], message: str) -> None:
-    code, _, err = run("tune", spec, "--traffic", TRAFFIC, "--server", SERVER, *words)
-
-    assert code == 2
-    assert message in err
-
-
 @pytest.mark.parametrize("words", [("--part", "0"), ("--part", "2"), ("--evaluations", "0"), ("--keep", "maxReplicas")])
 def test_a_wrong_option_is_a_usage_error(run: Any, spec: Path, words: tuple[str, ...]) -> None:
     code, _, err = run("tune", spec, "--traffic", TRAFFIC, *words)

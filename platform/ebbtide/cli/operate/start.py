@@ -59,8 +59,8 @@ def _make_content(report: StartReport) -> ReportContent:
     month = [] if report.month is None else ["late: requests that wait more than 1 s for a replica"]
     if report.month is not None and report.options:
         month += [
-            "The settings are unchanged. A shorter start also allows settings with fewer replicas:",
-            f"ebbtide tune SPEC --traffic LOG --start --start-up {report.start_up}",
+            "The settings are unchanged. A shorter start also allows settings with fewer replicas: leave its phase out of",
+            f"ebbtide tune SPEC --traffic LOG --start-up {report.start_up}",
         ]
     sections = (
         ReportList([describe_largest(report)] if report.total is not None else []),

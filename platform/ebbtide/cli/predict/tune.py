@@ -56,11 +56,6 @@ OPTIONS: Final = (
     ),
     SPARE,
     make_switch("--write", help="Write the recommended settings to the spec file"),
-    make_switch(
-        "--start",
-        help="Compare what a node with room, the image and the weights on the node save: the cheapest settings with each; "
-        "needs phases in --start-up",
-    ),
     make_output_option("text", "json"),
 )
 
@@ -71,46 +66,19 @@ def run(options: Options) -> int:
         if kept_fields - set(KEEPABLE):
             invalid = ", ".join(sorted(kept_fields - set(KEEPABLE)))
             exit_with_usage_error(f"invalid --keep {invalid!r}: must be one of {', '.join(KEEPABLE)}", "tune")
-        if options.start and options.write:
-            exit_with_usage_error("--start compares start-ups: remove --write", "tune")
         prepared = read_case(
             options,
             keep=kept_fields,
             evaluations=options.evaluations,
-            part=1.0 if options.start else options.part,
+            part=options.part,
             spare=options.spare,
         )
         with exit_if_refused("tune"):
-            return _compare_starts(options, prepared) if options.start else _run_search(options, prepared)
+            return _run_search(options, prepared)
     except KeyboardInterrupt:
         # A search that is interrupted returns its best result so far; this is an interrupt before the search.
         sys.stderr.write("Interrupted before the first simulation.\n")
         return INTERRUPTED
-
-
-def _compare_starts(options: Options, prepared: PreparedCase) -> int:
-    from ebbtide.simulator.engine import report
-    from ebbtide.simulator.search import starts
-
-    count = len(starts.list_start_ups(prepared))
-    if not count:
-        form = "--start-up node=90s,pull=20s,weights=15s,load=20s"
-        exit_with_usage_error(
-            f"--start needs at least one of node, pull and weights in --start-up, as in {form}", "tune"
-        )
-    progress = Progress(options.evaluations * count)
-    try:
-        candidates = starts.compare_starts(prepared, progress.show)
-    finally:
-        progress.end()
-    if options.output == "json":
-        write_json(starts.starts_to_json(candidates, request.workload_name_of(prepared.loaded)))
-    else:
-        head = report.describe_simulation(request.make_report(prepared, {}, {}))
-        write_report(starts.make_content(candidates, head))
-    if candidates[-1].tuned.result.interrupted:
-        return INTERRUPTED
-    return 0 if any(candidate.measured is not None for candidate in candidates) else 1
 
 
 def _run_search(options: Options, prepared: PreparedCase) -> int:
