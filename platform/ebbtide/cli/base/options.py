@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from ebbtide.core.profile.built_in import BUILT_IN_NAME, BUILT_INS
-from ebbtide.simulator.search import judge
 
 if TYPE_CHECKING:
     import re
@@ -110,14 +109,6 @@ def make_port_option(default: int, title: str) -> Option:
     )
 
 
-#: The margin of proposals.
-SPARE: Final = make_option(
-    "--spare",
-    metavar="SHARE",
-    type=make_parser(judge.parse_spare),
-    default=judge.SPARE,
-    help="Share of the SLO's allowance that a proposal leaves unused (default: half of it)",
-)
 #: The environment variable that names the profile of commands without ``--profile``.
 PROFILE_VARIABLE: Final = "EBBTIDE_PROFILE"
 

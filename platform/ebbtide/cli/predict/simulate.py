@@ -15,6 +15,7 @@ from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.documents.files import read_file, unreadable_problem
 from ebbtide.core.units import parse_whole
+from ebbtide.simulator.search import judge
 from ebbtide.simulator.search.request import (
     PreparedCase,
     RequestFieldError,
@@ -79,6 +80,14 @@ CASE: Final = (
         help="Seed of the random number generator (default: 0)",
     ),
     PROFILE,
+)
+#: The margin of proposals.
+SPARE: Final = make_option(
+    "--spare",
+    metavar="SHARE",
+    type=make_parser(judge.parse_spare),
+    default=judge.SPARE,
+    help="Share of the SLO's allowance that a proposal leaves unused (default: half of it)",
 )
 OPTIONS: Final = (*CASE, make_output_option("text", "json", "html"))
 

@@ -10,7 +10,6 @@ from ebbtide.cli.base.common import write_json
 from ebbtide.cli.base.files import replace_file
 from ebbtide.cli.base.options import (
     MAX_INT32,
-    SPARE,
     Options,
     make_option,
     make_output_option,
@@ -19,7 +18,7 @@ from ebbtide.cli.base.options import (
 )
 from ebbtide.cli.base.streams import unguard_stream
 from ebbtide.cli.base.terminal import exit_with_usage_error, write_report
-from ebbtide.cli.predict.simulate import CASE, exit_if_refused, exit_with_problems, read_case
+from ebbtide.cli.predict.simulate import CASE, SPARE, exit_if_refused, exit_with_problems, read_case
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.readers.reading import KIND
 from ebbtide.core.units import parse_positive, parse_whole
