@@ -443,6 +443,18 @@ def test_a_change_is_proposed_only_if_it_passes_the_judge(
     assert [text.partition(": it ")[0] for text in found.rejected] == ([] if passes else ["chat: minReplicas 2 -> 1"])
 
 
+def test_a_service_can_be_judged_only_inside_its_slo_with_each_seed() -> None:
+    recordings = [record_service(make_service("chat", low=2, high=2, traffic="constant:1rps,2m"))]
+    service = recordings[0].service
+    unbound = record_service(replace(service, case=replace(service.case, bounds=())))
+    bounds = tuple(replace(result, used=2.0) for result in recordings[0].measured.bound_results)
+    late = [replace(recordings[0], measured=replace(recordings[0].measured, bound_results=bounds))]
+
+    assert make_planner(recordings).is_sound(0, 2)
+    assert not make_planner([unbound]).is_sound(0, 2)
+    assert not FleetPlanner(make_planner(recordings).fleet, recordings, [make_planner(late)]).is_sound(0, 2)
+
+
 def test_no_change_is_proposed_without_the_other_seeds() -> None:
     recordings = [record_service(make_service("chat", low=2, high=2, traffic="constant:0.4rps,5m"))]
 
