@@ -29,6 +29,8 @@ from ebbtide.simulator.search.request import PreparedCase, SimulationRequest, li
 LATE_KINDS: Final = ("latency", "wait", "ttft")
 LATE_SECONDS: Final = 1.0
 DELAY: Final = "scaleDownDelaySeconds"
+#: Largest multiple of the current threshold that is proposed: a quiet record keeps the SLO with any, and then nothing scales up in a busy one.
+HIGHEST_RAISE: Final = 2
 #: Hours below this are shown as 0.
 HIDDEN_HOURS: Final = 0.005
 VIOLATED: Final = "the current setting violates the SLO in the replay"
@@ -299,7 +301,8 @@ class _Replayer:
         # A fitted server knows nothing about more requests at a time.
         if row is None or scaling.threshold is None or self.is_fitted:
             return None
-        higher = [value for value in sorted(row.thresholds) if value > scaling.threshold]
+        highest = scaling.threshold * HIGHEST_RAISE
+        higher = [value for value in sorted(row.thresholds) if scaling.threshold < value <= highest]
         changes = [
             (value, values) for value in higher if (values := self._change_fields(tune.THRESHOLD, value)) is not None
         ]
