@@ -86,7 +86,7 @@ def test_the_figures_and_alerts_are_those_of_all_workloads(site: Site, monkeypat
     apply_specs(site, "chat", "embed", "alpha", "beta")
     whole = Parsed(site.get("/overview").text)
     monkeypatch.setattr(overview, "MAX_TIDES", 1)
-    # The queries have a limit, not the sums.
+    # The queries have a limit, not the numbers.
     monkeypatch.setattr(objectives, "MAX_JUDGED", 3)
     cut = Parsed(site.get("/overview").text)
     assert len(cut.all("a", class_="name")) == 1

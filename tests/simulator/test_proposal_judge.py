@@ -1,4 +1,4 @@
-"""The judge: what it lets pass, and what it says of the rest."""
+"""The judge: what passes, and what it reports about the rest."""
 
 from __future__ import annotations
 
