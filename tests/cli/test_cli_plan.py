@@ -415,7 +415,7 @@ def test_a_folder_is_planned_with_the_requests_of_a_cluster(
 
 
 def test_a_namespace_without_recorded_requests(run: Any) -> None:
-    code, out, err = run("--demo", "plan", "--live", "-n", "absent")
+    code, out, err = run("--demo", "plan", "--live", "-n", "knative-serving")
 
     assert (code, out) == (1, "")
     assert "error PLN001 input\n    no service has recorded requests: none was found\n" in err

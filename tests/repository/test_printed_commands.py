@@ -48,7 +48,6 @@ VERDICTS: Final = (
     (r"docs/administer\.md", r"kubectl delete -k ", "tests/repository/test_kustomize.py"),
     (r"docs/administer\.md", r"ebbtide project delete ", "tests/cli/test_projects.py"),
     (r"docs/api\.md", r"curl ", "tests/server/test_api_access.py"),
-    (r"docs/cold-start\.md", r"ebbtide tune ", "tests/cli/test_cli_simulate.py"),
     (r"docs/cold-start\.md", r"kubectl ", "e2e/cases/40-image"),
     (r"docs/controller\.md", r"kubectl ", "e2e/cases/28-floor"),
     (r"docs/gitops\.md", r"kubectl ", "e2e/cases/30-crd"),
