@@ -47,3 +47,9 @@ def test_a_service_outside_its_slo_is_raised_and_never_lowered() -> None:
 def test_the_verdict_states_the_largest_use() -> None:
     assert judge(RAISE, Evidence(CALM, CALM)).used == 0.2
     assert judge(RAISE, Evidence(CALM, {"all": (math.inf,) * 3})).used is None
+
+
+def test_a_part_without_requests_is_no_evidence() -> None:
+    verdict = judge(RAISE, Evidence(CALM, CALM, ["the first half"]))
+
+    assert verdict.misses == ("the first half has no requests",)

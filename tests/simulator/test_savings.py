@@ -27,7 +27,7 @@ def test_a_lost_request_is_late_without_an_slo() -> None:
 class Case:
     """A case in which a minimum of one replica leaves enough of the allowance with the first seed only."""
 
-    gpus, traffic = 1.0, SimpleNamespace(seconds=100.0)
+    gpus, halves, empty = 1.0, (0.0, 50.0, 101.0), ()
     bounds, block = (SimpleNamespace(name="p95", kind="p95"),), {"minReplicas": 3, "maxReplicas": 5}
 
     def __init__(self, index: int) -> None:
@@ -42,6 +42,9 @@ class Case:
     def measure(self, _: object) -> Any:
         return SimpleNamespace(bound_results=(), requests=1, replica_hours=float(self.minimum), holds=True)
 
+    def list_empty(self, _names: object, _edges: object) -> tuple[str, ...]:
+        return self.empty
+
     def measure_halves(self, _: object) -> dict[str, float]:
         return dict(zip(HALVES, (0.1, 0.3 if self.minimum > 1 or self.index == 0 else 0.6), strict=True))
 
@@ -49,8 +52,13 @@ class Case:
         return True
 
 
-@pytest.mark.parametrize(("spare", "minimum"), [(0.5, 2), (0.4, 1), (0.9, None)])
-def test_a_change_passes_the_judge_with_every_seed(spare: float, minimum: int | None) -> None:
+@pytest.mark.parametrize(
+    ("spare", "empty", "minimum"), [(0.5, (), 2), (0.4, (), 1), (0.9, (), None), (0.5, HALVES[:1], None)]
+)
+def test_a_change_passes_the_judge_with_every_seed(
+    spare: float, empty: tuple[str, ...], minimum: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Case, "empty", empty)
     compute, scaling = SimpleNamespace(cpu_core_request=None), SimpleNamespace(minimum=3, threshold=None)
     plan = SimpleNamespace(spec=SimpleNamespace(compute=compute), scaling=scaling)
     asked = SimpleNamespace(spare=spare)
@@ -92,6 +100,7 @@ def test_the_minimum_no_longer_keeps_the_slo_since_a_day(used: tuple[float, ...]
 def test_a_service_outside_its_slo_is_told_what_brings_it_inside(now: float, maximum: int, part: str) -> None:
     replayer: Any = object.__new__(savings._Replayer)  # noqa: SLF001 - as above
     replayer.plan = SimpleNamespace(scaling=SimpleNamespace(minimum=2, maximum=maximum))
+    replayer.empty = ()
     replayer.unit, replayer.current = "GPU", SimpleNamespace(holds=now <= 1, hours=(2.0, 2.0, 2.0))
     replayer._change_fields = lambda field, count: {field: count}  # noqa: SLF001 - as above
     replayer._judge = lambda values: SimpleNamespace(passes=values["minReplicas"] >= 4)  # noqa: SLF001 - as above
@@ -101,6 +110,8 @@ def test_a_service_outside_its_slo_is_told_what_brings_it_inside(now: float, max
     assert part in note
     assert bool(note) == bool(part)
     assert "for 2 more GPU-hours" in note or maximum == 3 or not note
+    replayer.empty = HALVES[:1]
+    assert ("no minimum can be judged" in replayer._find_remedy()) == bool(part)  # noqa: SLF001 - as above
 
 
 @pytest.mark.parametrize(

@@ -272,6 +272,19 @@ def test_a_setting_that_needs_the_margin_on_the_rest_is_refused_with_what_it_mis
     assert "the rest" in advice.make_sentences(refused)[0]
 
 
+def test_nothing_is_recommended_from_a_part_without_requests() -> None:
+    block = {"minReplicas": 2, "maxReplicas": 3, "metric": "concurrency", "metricThreshold": 2}
+    case = case_of(block, "constant:1rps,60s")
+    late = replace(case, traffic=replace(case.traffic, times=case.traffic.times + 60, seconds=120.0))
+    plan = plan_of(case)
+    assert plan is not None
+    samples, space = [replace(late, seed=seed) for seed in SEEDS], tune.make_search_space(block, plan.scaling, ())
+    tuning = tune.tune_settings(samples, space, part=60.0, evaluations=6)
+
+    assert tuning.verdict is not None
+    assert tuning.verdict.misses == ("the part searched has no requests",)
+
+
 def case_of(block: dict[str, Any], words: str) -> Case:
     document = {
         "apiVersion": "ebbtide.dev/v1alpha1",

@@ -93,10 +93,19 @@ class Case:
         parts = (replace(result, **slice_requests(result, *pair)) for pair in pairwise(places))
         return [max((each.used for each in measure_bounds(part, self.bounds)), default=0.0) for part in parts]
 
+    def list_empty(self, names: Sequence[str], edges: Sequence[float]) -> list[str]:
+        """Return the names of the parts between edges in which no request arrives."""
+        counts = np.diff(np.searchsorted(self.traffic.times, edges))
+        return [name for name, count in zip(names, counts, strict=True) if not count]
+
     def measure_halves(self, result: SimulationResult) -> dict[str, float]:
         """Return the used share of the allowance on each half of the traffic."""
-        seconds = self.traffic.seconds
-        return dict(zip(HALVES, self.measure_use(result, (0.0, seconds / 2, seconds + 1.0)), strict=True))
+        return dict(zip(HALVES, self.measure_use(result, self.halves), strict=True))
+
+    @property
+    def halves(self) -> tuple[float, float, float]:
+        """Edges of the halves of the traffic, in seconds."""
+        return 0.0, self.traffic.seconds / 2, self.traffic.seconds + 1.0
 
     def evaluate(self, values: Mapping[str, Any]) -> SimulationMeasurements:
         """Simulate and measure the setting with ``values``."""

@@ -155,6 +155,7 @@ class _Replayer:
         self.is_fitted = is_fitted
         self.proposals: list[tune.Values] = []
         self.prepared, self.plan, self.cases = prepared, prepared.plan, cases
+        self.empty = cases[0].list_empty(HALVES, cases[0].halves)
         self.block = self.prepared.autoscaling
         cores = self.plan.spec.compute.cpu_core_request
         units = (("GPU", self.cases[0].gpus), ("core", cores or 0.0), ("replica", 1.0))
@@ -222,7 +223,7 @@ class _Replayer:
         )
 
     def _judge(self, values: tune.Values) -> Verdict:
-        evidence = Evidence(self.current.use, self.run(values).use)
+        evidence = Evidence(self.current.use, self.run(values).use, self.empty)
         return judge(Change(values, self._read_current()), evidence, self.prepared.request.spare)
 
     def _describe_use(self, runs: _Runs) -> SettingUse:
@@ -360,6 +361,8 @@ class _Replayer:
         scaling = self.plan.scaling
         if self.current.holds:
             return ""
+        if self.empty:
+            return f"{VIOLATED}; {' and '.join(self.empty)} of the record has no requests, so no minimum can be judged"
         higher = [self._change_fields(MINIMUM, count) for count in range(scaling.minimum + 1, scaling.maximum + 1)]
         valid = [values for values in higher if values is not None]
         index = tune.find_lowest(0, len(valid) - 1, lambda place: self._judge(valid[place]).passes)

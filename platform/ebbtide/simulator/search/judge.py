@@ -45,6 +45,8 @@ class Evidence(NamedTuple):
 
     current: Use
     changed: Use
+    empty: Sequence[str] = ()
+    """Parts of the traffic without requests, which show nothing."""
 
 
 @body("passes spare used evidence misses")
@@ -83,6 +85,7 @@ def judge(change: Change, evidence: Evidence, spare: float = SPARE) -> Verdict:
     seeds = min((len(used) for used in evidence.changed.values()), default=0)
     if seeds < len(SEEDS) and not misses:
         misses.append(f"it was simulated with {count_noun(seeds, 'seed')}: {len(SEEDS)} are needed")
+    misses += [f"{part} has no requests" for part in evidence.empty]
     outside = [part for part, used in evidence.current.items() if max(used, default=0.0) > 1 + ROUNDING]
     if outside and change.lowers:
         misses.append(f"the current setting violates the SLO on {' and '.join(outside)}: its minimum is not lowered")

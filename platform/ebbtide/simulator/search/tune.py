@@ -527,7 +527,7 @@ def tune_settings(
     case, limit = samples[0], 1 - spare
     is_whole = part >= case.traffic.seconds
     first = case if is_whole else case.cut(0.0, part)
-    seconds = first.service_seconds()
+    seconds = (first if len(first.traffic.times) else case).service_seconds()
     current = SettingPoint(base, first.evaluate(base), convert_to_in_flight(base, seconds))
     defaults = knative_defaults(first.setting(base))
     default = SettingPoint({}, first.measure(first.simulate_setting(defaults)))
@@ -552,6 +552,7 @@ def tune_settings(
     if not result.interrupted and best is not None and best.raw.get(THRESHOLD) is not None:
         result.add(search(refine_knobs(best.raw, knobs[0]), best.raw).run(remaining, ((limit, 1.0),)))
     edges = (0.0, math.inf) if is_whole else (0.0, part, math.inf)
+    empty = case.list_empty(PARTS[len(edges)], edges)
     candidate, verdict = None, None
     reliefs: tuple[Relief, ...] = ()
     rest: dict[str, SimulationMeasurements] = {}
@@ -560,7 +561,7 @@ def tune_settings(
         usage, refused = _measure_use(samples, base, edges, math.inf), []
         for point in [point for point in result.front if point.measured.used <= limit]:
             simple = simplify_point(point, result, first.evaluate, current, limit, valid)
-            evidence = Evidence(usage, _measure_use(samples, simple.values, edges, limit))
+            evidence = Evidence(usage, _measure_use(samples, simple.values, edges, limit), empty)
             verdict = judge(Change(diff_values(simple.values, base), base), evidence, spare)
             if verdict.passes:
                 return simple, verdict
