@@ -82,6 +82,8 @@ def find_defects_at_each_size(page: Page) -> dict[str, list[Any]]:
     return defects
 
 
+# A minute on an idle machine; five were not enough beside the cases on a cluster.
+@pytest.mark.timeout(900)
 def test_all_text_of_all_pages_can_be_read(browser: Browser, site: Site) -> None:
     defects = {}
     with open_sized_page(browser, site, "desktop", "light", PATIENCE) as page:
