@@ -82,7 +82,7 @@ def find_defects_at_each_size(page: Page) -> dict[str, list[Any]]:
     return defects
 
 
-# A minute on an idle machine; five were not enough beside the cases on a cluster.
+# A minute on an idle machine; five were not enough while cases ran on a cluster.
 @pytest.mark.timeout(900)
 def test_all_text_of_all_pages_can_be_read(browser: Browser, site: Site) -> None:
     defects = {}
