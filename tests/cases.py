@@ -5,7 +5,8 @@ That of an example is in ``tests/examples``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,8 +75,14 @@ def profile(folder: Path) -> Profile:
     return result
 
 
-@cache
 def make(folder: Path) -> Made:
+    """Return the result of translating a case; the objects are the caller's own, so that a test can change them."""
+    result = translate(folder)
+    return replace(result, objects=copy.deepcopy(result.objects))
+
+
+@cache
+def translate(folder: Path) -> Made:
     """Translate a case, as ``ebbtide render`` would."""
     file = spec_file(folder)
     batch = Batch(profile(folder))
