@@ -104,6 +104,68 @@ def test_an_invalid_field_causes_no_second_problem(path: str, value: Any) -> Non
     assert len(problems) == len(set(problems))
 
 
+@pytest.mark.parametrize(
+    ("spec", "codes"),
+    [
+        (
+            {"autoscaling": {"minReplicas": 0, "maxReplicas": 3, "metric": "latency", "fallbackReplicas": 4}},
+            {"AUT003", "AUT004", "AUT009", "AUT029", "AUT090"},
+        ),
+        (
+            {
+                "autoscaling": {
+                    "minReplicas": 0,
+                    "maxReplicas": 3,
+                    "metric": "gpu-utilization",
+                    "metricThreshold": 0.0001,
+                }
+            },
+            {"AUT004", "AUT009", "AUT010", "AUT011", "AUT017"},
+        ),
+        (
+            {
+                "autoscaling": {
+                    "minReplicas": 5,
+                    "maxReplicas": 3,
+                    "metric": "latency",
+                    "metricThreshold": 0.5,
+                    "schedule": [{"start": "0 8 * * *", "end": "0 9 * * *", "minReplicas": 1}],
+                }
+            },
+            {"AUT001", "AUT009", "AUT010", "AUT029", "AUT090"},
+        ),
+        (
+            {
+                "autoscaling": {
+                    "minReplicas": 1,
+                    "maxReplicas": 3,
+                    "metric": "cpu",
+                    "metricThreshold": 60,
+                    "initialReplicas": 0,
+                },
+                "serving": "kserve-standard",
+            },
+            {"AUT007", "SRV003"},
+        ),
+        (
+            {"labels": [{"name": "a b", "value": "x"}], "initContainers": [{"name": "a", "image": "a/b:1"}]},
+            {"LAB001", "FLG001"},
+        ),
+        (
+            {
+                "compute": {"gpuPortionRequest": 1.5},
+                "autoscaling": {"minReplicas": 1, "maxReplicas": 3, "metric": "gpu-utilization", "metricThreshold": 60},
+            },
+            {"AUT009", "GPU002"},
+        ),
+    ],
+)
+def test_an_error_hides_no_other_that_does_not_depend_on_it(spec: dict[str, Any], codes: set[str]) -> None:
+    document = {**FAULTY, "metadata": {"name": "chat"}, "spec": {"image": "ghcr.io/acme/chat:1", **spec}}
+
+    assert {problem.code for problem in problems_of(document) if problem.severity == "error"} == codes
+
+
 def test_a_misspelled_field_counts_as_set() -> None:
     document = {
         **FAULTY,

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import cases
 from ebbtide.core import manifests
+from ebbtide.core.base.paths import has_at, remove_at, replace_at
 from ebbtide.core.base.problems import Problem, remove_field, set_value
 from ebbtide.core.documents import fixes, load_document, profiles
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.manifests.edit import NotEdited, edit_text
 from ebbtide.core.readers.fields import field_names_at
+from strategies import dice
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,6 +68,55 @@ def test_a_safe_fix_of_a_golden_case_solves_its_problem_and_changes_nothing_else
         safe.add(problem.code)
 
     assert {"AUT007", "AUT021", "SPEC001", "SPEC002", "YML002"} <= safe
+
+
+def test_a_fix_leads_to_a_spec_that_passes_or_names_the_next_step() -> None:
+    """The golden cases, and random mixtures of the fields of three."""
+    rng, profile = dice(7), profiles.load_built_in("full")
+    natives = [
+        loaded.reading.native
+        for folder in cases.FOLDERS
+        for loaded in cases.make(folder).documents
+        if isinstance(loaded.reading.native.get("spec"), dict)
+    ]
+    tried: set[str] = set()
+    for native in [*natives, *(mix(*rng.sample(natives, 3)) for _ in range(400))]:
+        problems = check_native(native, profile)
+        said = {(problem.code, problem.field) for problem in problems}
+        if any(problem.code.startswith(("SPEC", "YML", "IMP")) for problem in problems):
+            continue
+        for problem in problems:
+            for fix in fixes.list_fixes(problem, native) if problem.severity == "error" else ():
+                after = native
+                for change in fix.changes:
+                    if change.value is not None:
+                        after = replace_at(after, change.field, change.value)
+                    elif has_at(after, change.field):
+                        after = remove_at(after, change.field)
+                further = {
+                    other.code
+                    for other in check_native(after, profile)
+                    if other.severity == "error" and (other.code, other.field) not in said
+                }
+                assert all(code in problem.fix for code in further) or "..." in problem.fix, (native, problem, further)
+                tried.add(problem.code)
+
+    assert len(tried) > 40, sorted(tried)
+
+
+def check_native(native: dict[str, Any], profile: Profile) -> list[Problem]:
+    return Batch(profile).add_document(load_document(native, profile))[2]
+
+
+def mix(first: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with the fields of several; those of the first win, but in a block, where the last wins."""
+    spec = dict(first["spec"])
+    for other in others:
+        for name, value in other["spec"].items():
+            is_block = isinstance(value, dict) and isinstance(spec.get(name), dict)
+            spec[name] = {**spec[name], **value} if is_block else spec.get(name, value)
+    spec.pop("patches", None)
+    return {**first, "spec": spec}
 
 
 def without_source(objects: Sequence[Object]) -> Any:

@@ -435,14 +435,14 @@ def test_a_post_is_validated_once_and_translated_once(path: str, monkeypatch: py
         sent = serving.body("heron", "alpha", runai_bodies.cluster_id(backend.profile))
         if path != INFERENCES:
             sent = {"spec": serving.document("heron")}
-        for function in (translate.translate, translate.make_plan, shapes.validate_inference, manifests.read_documents):
+        for function in (translate.translate, translate.complete_plan, shapes.validate_inference, manifests.read_documents):
             counted(monkeypatch, counts, function)
         answer = client.post(path, json=sent, headers=serving.bearer("owner"))
 
     assert answer.status_code in {200, 202}, answer.text
     assert counts == {
         "translate": 1,
-        "make_plan": 1,
+        "complete_plan": 1,
         "validate_inference": 1,
         **({} if path == INFERENCES else {"read_documents": 1}),
     }

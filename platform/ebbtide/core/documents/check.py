@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import names
-from ebbtide.core.base.problems import ERROR, Problem, make_warning
+from ebbtide.core.base.problems import ERROR, Problem, has_errors, make_warning
 from ebbtide.core.documents import quota
 from ebbtide.core.translation import endpoints
 from ebbtide.core.translation.container import may_run_as_root
@@ -58,7 +58,12 @@ class Batch:
 
             return [], None, loaded.problems + find_further_problems(loaded, self.profile)
         translation = translate(loaded.inference, self.profile, loaded.canonical)
-        reported = self._drop_repeated_warnings(translation.problems) if self.fold else translation.problems
+        found = [*translation.problems]
+        if has_errors(found):
+            from ebbtide.core.documents.next_steps import name_next_steps  # noqa: PLC0415 - slow, and only after an error
+
+            found = name_next_steps(found, loaded.reading.native, self.profile)
+        reported = self._drop_repeated_warnings(found) if self.fold else found
         problems = loaded.problems + loaded.place_problems(reported)
         if translation.plan is not None and translation.objects:
             key = (translation.plan.namespace, translation.plan.name)
@@ -134,7 +139,7 @@ class Batch:
             earlier[key] = obj
         return problems
 
-    def _drop_repeated_warnings(self, problems: tuple[Problem, ...]) -> list[Problem]:
+    def _drop_repeated_warnings(self, problems: list[Problem]) -> list[Problem]:
         """Return the errors, and the warnings that no earlier document had at the same field."""
         new = []
         for problem in problems:

@@ -29,11 +29,10 @@ from ebbtide.core.translation.objects import Object, prune_nulls, sort_for_apply
 from ebbtide.core.translation.plan import Decision, Plan
 from ebbtide.core.translation.pods import Pod, PodPatch
 from ebbtide.core.translation.scaling import standard
+from ebbtide.core.translation.scaling.checks import ANY_METRIC_CHECKS, UNKNOWN_METRIC
 from ebbtide.core.translation.scaling.checks import CHECKS as SCALING_CHECKS
-from ebbtide.core.translation.scaling.checks import UNKNOWN_METRIC
 from ebbtide.core.translation.scaling.choice import choose as choose_scaling
 from ebbtide.core.translation.scaling.scraping import list_scrape_decisions
-from ebbtide.core.translation.scaling.targets import check_threshold
 from ebbtide.core.translation.serving import knative, kserve, llm
 from ebbtide.core.translation.serving.checks import CHECKS as SERVING_CHECKS
 from ebbtide.core.translation.serving.checks import choose as choose_serving
@@ -48,9 +47,12 @@ if TYPE_CHECKING:
 #: The fields of an object that a patch cannot change.
 IDENTITY: Final = frozenset({"apiVersion", "kind", "metadata.name", "metadata.namespace"})
 CLUSTER_SCOPED: Final = {"PriorityClass", "Namespace", "Queue", "ResourceFlavor", "ClusterQueue"}
-#: Code prefixes of errors after which the checks that build on them would only repeat the same problem.
-SCALING: Final = "AUT"
+#: Code prefixes of errors of a GPU request, which is then treated as no GPU.
 GPU: Final = ("GPU", "CPU")
+#: Problems of a spec that requests no GPU. An invalid request is treated as none.
+NO_GPU: Final = frozenset({"AUT017", "GPU131"})
+#: Code prefixes of errors after which the pod is not known.
+POD: Final = frozenset({*GPU, "STO", "STA", "PLC"})
 
 #: The maximum size in bytes of an object's annotations (k8s.io/apimachinery pkg/api/validation, TotalAnnotationSizeLimitB).
 MAX_ANNOTATION_BYTES: Final = 256 << 10
@@ -85,15 +87,22 @@ def translate(inference: Inference, profile: Profile, canonical: str, *, checks_
     accept raises an exception. ``checks_overrides`` is whether a patch that covers a field of the spec is an error; that
     check translates many specs.
     """
-    plan, problems = make_plan(inference, profile)
-    if plan is None:
+    plan, problems = complete_plan(inference, profile)
+    is_planned = not has_errors(problems)
+    if any(problem.code[:3] in POD and problem.severity == ERROR for problem in problems):
         return Translation((), None, tuple(problems))
-    pod = pods.merge_patches(make_patches(plan))
+    try:
+        pod = pods.merge_patches(make_patches(plan))
+    except pods.PatchConflict:
+        if is_planned:
+            raise
+        # The errors name the fields that contradict each other.
+        return Translation((), None, tuple(problems))
     problems.extend(_check_mounts(plan, pod))
     if plan.mode.revisions:
         problems.extend(map(plan.place_problem, knative.check_flags(plan, pod)))
     if has_errors(problems):
-        return Translation((), plan, tuple(problems))
+        return Translation((), plan if is_planned else None, tuple(problems))
     objects = make_objects(plan, pod, canonical)
     problems.extend(_check_annotation_size(objects))
     problems.extend(llm.check_templates(objects))
@@ -132,7 +141,7 @@ def complete_plan(inference: Inference, profile: Profile) -> tuple[Plan, list[Pr
     """Return the plan with every choice, also if there is an error, and the problems.
 
     Every choice is made even if another field is invalid, so that each check can read a complete plan. There are two
-    exceptions: an invalid GPU request is treated as no GPU, and invalid scaling fields are not checked further.
+    exceptions: an invalid GPU request is treated as no GPU, and the checks that read the metric need a known one.
     """
     plan = Plan(inference, profile)
     plan.namespace = project.choose_namespace(plan)
@@ -148,13 +157,13 @@ def complete_plan(inference: Inference, profile: Profile) -> tuple[Plan, list[Pr
         plan.decisions.extend(list_decisions(plan))
     for check in CHECKS:
         problems.extend(check(plan))
-    if SCALING not in broken:
-        for check in SCALING_CHECKS:
-            problems.extend(check(plan))
-    elif not UNKNOWN_METRIC.intersection(problem.code for problem in problems):
-        problems.extend(check_threshold(plan))
+    is_known = UNKNOWN_METRIC.isdisjoint(problem.code for problem in problems)
+    invalid = {problem.field for problem in problems if problem.severity == ERROR}
+    for check in SCALING_CHECKS if is_known else ANY_METRIC_CHECKS:
+        problems.extend(problem for problem in check(plan) if problem.severity == ERROR or problem.field not in invalid)
     problems.extend(traps.check(plan))
-    return plan, [*map(plan.place_problem, problems)]
+    untrue = NO_GPU if broken.intersection(GPU) else frozenset()
+    return plan, [plan.place_problem(problem) for problem in problems if problem.code not in untrue]
 
 
 def _check_gpu(plan: Plan) -> Iterator[Problem]:

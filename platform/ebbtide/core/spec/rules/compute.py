@@ -41,7 +41,7 @@ def check_gpu(inference: Inference) -> Iterator[Problem]:
         message = f"gpuRequestType is {kind}, but {fields[kind]} is not set"
         yield Problem("GPU001", (*COMPUTE, "gpuRequestType"), message, f"set {fields[kind]}{other}")
     if portion is not None:
-        yield from _check_portion(portion)
+        yield from _check_portion(portion, kind)
     yield from _check_gpu_limit(portion, compute.gpu_portion_limit, "gpuPortion")
     yield from _check_gpu_limit(memory, compute.gpu_memory_limit, "gpuMemory")
     if compute.gpu_portion_limit is not None and compute.gpu_portion_limit > 1:
@@ -59,7 +59,7 @@ def check_gpu(inference: Inference) -> Iterator[Problem]:
         yield Problem("GPU006", where, message, fix, fixes=set_value(1))
 
 
-def _check_portion(portion: float) -> Iterator[Problem]:
+def _check_portion(portion: float, kind: str | None) -> Iterator[Problem]:
     where = (*COMPUTE, "gpuPortionRequest")
     if 0 < portion < SMALLEST_PORTION:
         message = f"gpuPortionRequest {portion:g} is below the minimum of {SMALLEST_PORTION:g}"
@@ -69,7 +69,8 @@ def _check_portion(portion: float) -> Iterator[Problem]:
         fix, fixes = "use a number above 0 and at most 1, or remove gpuPortionRequest to request no GPU", remove_field()
         if portion > 1 and portion == int(portion):
             fix = f"for {portion:g} whole devices, set gpuDevicesRequest: {int(portion)} and remove gpuPortionRequest"
-            fixes = (Fix((Change((*COMPUTE, "gpuDevicesRequest"), int(portion)), Change(()))),)
+            typed = () if kind is None else (Change((*COMPUTE, "gpuRequestType")),)
+            fixes = (Fix((Change((*COMPUTE, "gpuDevicesRequest"), int(portion)), Change(()), *typed)),)
         yield Problem("GPU002", where, message, fix, fixes=fixes)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.core.base import keys, quantities
-from ebbtide.core.base.problems import Problem, make_warning, offer_values, set_value
+from ebbtide.core.base.problems import Change, Fix, Problem, make_warning, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation.gpu import backend
 from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
@@ -147,8 +147,12 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
         )
         fix = f"set migProfiles of the pool in the profile to MIG profiles of {pool.product}"
         if names:
-            fix = f"{'lower gpuComputePercentage, or ' if request.compute else ''}use one of {', '.join(names)}"
-        yield Problem("GPU015", ask.cause, message, fix, fixes=offer_values(names))
+            instead = "" if request.kind == "mig" else f" instead of {ask.cause[-1]}"
+            lower = "lower gpuComputePercentage, or " if request.compute else ""
+            fix = f"{lower}set migProfile to one of {', '.join(names)}{instead}"
+        removed = () if request.kind == "mig" else (Change(()),)
+        fixes = tuple(Fix((Change(("migProfile",), name), *removed)) for name in names)
+        yield Problem("GPU015", ask.cause, message, fix, fixes=fixes)
     elif request.kind == "portion":
         yield from _warn_about_portion(ask, chosen)
 

@@ -175,7 +175,9 @@ def _report_resource(resource: str, path: Path, plan: Plan) -> Problem:
         f"the ClusterQueue of project {plan.spec.project} does not cover {resource}, and Kueue never admits such a pod"
     )
     fix = "remove it, or set projects.manage: false in the profile and create a ClusterQueue that covers it"
-    return Problem("PRJ090", path, message, fix, fixes=remove_field())
+    # An item without its name is not valid.
+    item = path[:-1] if path[-1] == "resource" else path
+    return Problem("PRJ090", path, message, fix, fixes=remove_field(item))
 
 
 BACKEND = QuotaBackend(

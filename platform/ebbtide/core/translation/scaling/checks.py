@@ -25,6 +25,7 @@ CONTAINER_CONCURRENCY_MAX: Final = "1000"
 LIVE_SCALE_SINCE: Final = (1, 21)
 #: The reason why a setting of the autoscaler has no effect on a fixed number of replicas.
 EQUAL: Final = "minReplicas and maxReplicas are equal"
+RUN_CONTROLLER: Final = "run ebbtide controller in the cluster and set autoscaling.controller: true in the profile"
 #: The metric and the fields that need one.
 METRIC_FIELDS: Final = ("metric", "metricName", "metricThreshold", "metricThresholdPercentage")
 #: The codes of a metric that is not known, whose autoscaler is not known either.
@@ -66,11 +67,9 @@ def _check_fixed(plan: Plan) -> Iterator[Problem]:
             yield make_warning("AUT021", (*AUTO, name), message, f"increase maxReplicas, or remove {name}", fixes)
 
 
-def _check_controller(plan: Plan) -> Iterator[Problem]:
-    """Check what only Ebbtide's controller supports, and scaling to zero, which other autoscalers do on few metrics."""
+def _check_controller_fields(plan: Plan) -> Iterator[Problem]:
+    """Check the fields that only Ebbtide's controller supports."""
     auto, scaling, standard = plan.spec.autoscaling, plan.scaling, not plan.mode.revisions
-    has_controller = plan.cluster.autoscaling.controller
-    fix = "run ebbtide controller in the cluster and set autoscaling.controller: true in the profile"
     for field in ("metrics", "schedule", "behavior", "fallbackReplicas"):
         if not read_field(auto, field) or (field == "behavior" and scaling.scaler in {"own-hpa", "keda"}):
             continue
@@ -82,21 +81,28 @@ def _check_controller(plan: Plan) -> Iterator[Problem]:
             yield Problem(
                 "AUT090", (*AUTO, field), message, fix, fixes=choose_serving("kserve", "knative") + remove_field()
             )
-        elif not has_controller:
+        elif not plan.cluster.autoscaling.controller:
             message = f"{field} needs Ebbtide's controller, which this cluster does not have"
-            yield Problem("AUT090", (*AUTO, field), message, f"{fix}, or remove {field}", fixes=remove_field())
+            yield Problem(
+                "AUT090", (*AUTO, field), message, f"{RUN_CONTROLLER}, or remove {field}", fixes=remove_field()
+            )
         elif scaling.scaler != "controller":
             reason = EQUAL if scaling.scaler == "fixed" else "the KPA does not read it"
             yield report_no_effect((*AUTO, field), reason)
+
+
+def _check_controller(plan: Plan) -> Iterator[Problem]:
+    """Check the cluster of Ebbtide's controller, and scaling to zero, which other autoscalers do on few metrics."""
+    auto, scaling = plan.spec.autoscaling, plan.scaling
     if scaling.scaler == "controller":
         yield from _check_floor(plan)
-    if auto.min_replicas == 0 and not standard and scaling.scaler != "controller":
+    elif auto.min_replicas == 0 and plan.mode.revisions:
         for target in scaling.targets:
             if not target.row.to_zero:
                 message = f"a service cannot scale to zero on {auto.metric}: the metric has no value without replicas"
                 fix = (
                     "set minReplicas to 1 or more, or scale on concurrency or throughput, or remove the metric and use 0..1 "
-                    f"replicas, or {fix}"
+                    f"replicas, or {RUN_CONTROLLER}"
                 )
                 yield Problem("AUT004", (*AUTO, "minReplicas"), message, fix, fixes=set_value(1))
 
@@ -317,8 +323,11 @@ CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
     _check_written_class,
     _check_fixed,
     _check_settings,
+    _check_controller_fields,
     _check_controller,
     _check_gang,
     check_targets,
     standard.check,
 )
+#: Those that do not read the metric.
+ANY_METRIC_CHECKS: Final = (_check_limits, _check_replicas, _check_controller_fields)
