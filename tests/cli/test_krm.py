@@ -97,6 +97,23 @@ def test_kustomize_annotations_do_not_reach_the_objects() -> None:
     assert service["metadata"]["annotations"]["example.com/kept"] == "yes"
 
 
+def test_a_reference_gets_the_name_that_kustomize_gives_to_the_item() -> None:
+    """tests/repository/test_kustomize_builds.py compares all references with kustomize's own."""
+    mark = "internal.config.kubernetes.io/"
+    marks = {f"{mark}previousNames": "settings", f"{mark}needsHashSuffix": "enabled"}
+    generated = {**CONFIG_MAP, "metadata": {"name": "dev-settings", "annotations": marks}, "data": {"k": "v"}}
+    other = {"configMap": {"name": "other", "key": "k"}, "name": "B"}
+
+    def refer(name: str) -> dict[str, Any]:
+        variables = [{"name": "A", "configMap": {"name": name, "key": "k"}}, other]
+        return {**CHAT, "spec": {**CHAT["spec"], "environmentVariables": variables}}
+
+    answer, code = transform_list(resource_list(refer("settings"), generated))
+
+    assert code == 0
+    assert answer["items"] == [*rendered(refer("dev-settings-bdg947hgcc"), BUILT_IN), generated]
+
+
 def test_the_function_s_config_is_the_profile() -> None:
     profile = copy.deepcopy(FULL)
     profile["metadata"] |= {"name": "own", "annotations": dict(MARKED)}

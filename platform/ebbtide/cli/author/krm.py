@@ -2,7 +2,7 @@
 
 The function's config is a Profile. Items of kind Inference are replaced by their objects. Every other item is passed
 through, and an object that is already among the items is not generated. Problems are the list's results; with an error
-the exit code is 1, and kustomize stops.
+the exit code is 1, and kustomize stops. References in a spec to other items get the names that kustomize gives to these.
 
 Upstream: kustomize.io, KRM functions specification (config.kubernetes.io/v1 ResourceList).
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Final, NoReturn
 
+from ebbtide.cli.author.renames import rename_references
 from ebbtide.cli.base import streams
 from ebbtide.core import manifests
 from ebbtide.core.base.paths import get_at
@@ -56,7 +57,7 @@ def transform_list(text: bytes) -> tuple[dict[str, Any], int]:
     batch = Batch(profile)
     problems = list(profile_problems)
     output_items: list[Any] = []
-    others = (item for item in items if _is_object(item) and item["kind"] != KIND and not _is_local(item))
+    others = [item for item in items if _is_object(item) and item["kind"] != KIND and not _is_local(item)]
     existing = {_make_key(item): _drop_annotations(item) for item in others}
     for item in items:
         if not (isinstance(item, dict) and item.get("kind") == KIND):
@@ -64,7 +65,7 @@ def transform_list(text: bytes) -> tuple[dict[str, Any], int]:
             continue
         if _is_local(item):
             continue
-        clean = _drop_annotations(item)
+        clean = _drop_annotations(rename_references(item, others))
         loaded = load_document(clean, profile, name=str(get_at(clean, "metadata", "name", default="")))
         objects, _, item_problems = batch.add_document(loaded)
         problems.extend(item_problems)
