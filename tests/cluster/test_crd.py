@@ -136,10 +136,21 @@ def test_a_new_resource_has_a_status_that_is_not_ready(registered: Judge) -> Non
     assert (argo_health(new), flux_health(new)) == ("Progressing", "InProgress")
 
 
-def test_a_wrong_type_is_refused_by_the_api_server(registered: Judge) -> None:
-    answer = registered.ask("crd", object=inference(autoscaling={"minReplicas": "many"}))
-
-    assert not answer["ok"]
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [
+        ({"autoscaling": {"minReplicas": "many"}}, True),
+        ({"disruptionBudget": {"minAvailable": "x"}}, True),
+        ({"disruptionBudget": {"minAvailable": -1}}, True),
+        ({"disruptionBudget": {"minAvailable": "50%"}}, False),
+        ({"compute": {"cpuMemoryRequest": "much"}}, True),
+        # A structural schema cannot express a text or a list of texts: docs/gitops.md.
+        ({"args": [1]}, False),
+        ({"command": {"run": True}}, False),
+    ],
+)
+def test_a_wrong_value_is_refused_by_the_api_server(registered: Judge, fields: Object, *, refused: bool) -> None:
+    assert registered.ask("crd", object=inference(**fields))["ok"] is not refused
 
 
 def test_kubectl_can_apply_the_definitions() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from jsonschema_rs import Draft7Validator
 from test_kustomize import build, by_name, kustomize  # noqa: F401 # a fixture
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ SAME = (
     ("ebbtide-controller", "controller", "ebbtide-controller", ()),
     ("ebbtide-controller", "crd", "ebbtide-controller", ("inferences=true",)),
 )
+DIGEST = f"sha256:{'0' * 64}"
 HASH = re.compile(r"-[0-9a-z]{10}$")
 
 
@@ -100,12 +102,30 @@ def test_a_value_that_does_not_exist_is_refused(helm: str) -> None:
     assert "replica" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image", {"digest": "abc"}),
+        ("imagePullSecrets", ["registry"]),
+        ("nodeSelector", {"gpu": True}),
+        ("sessionKeySecret", ""),
+        ("profile", ""),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(name: str, value: Any) -> None:
+    validator = Draft7Validator(json.loads((CHARTS / "ebbtide" / "values.schema.json").read_text()))
+    defaults = yaml.safe_load((CHARTS / "ebbtide" / "values.yaml").read_text())
+
+    assert [*validator.iter_errors(defaults)] == []
+    assert [error.instance_path[0] for error in validator.iter_errors({**defaults, name: value})] == [name]
+
+
 def test_every_value_reaches_an_object(helm: str) -> None:
     before = render(helm, "ebbtide")
     changes = {
         "image.repository=registry.example.com/ebbtide": "registry.example.com/ebbtide:0.1.0",
         "image.tag=9.9.9": ":9.9.9",
-        "image.digest=sha256:abc": "@sha256:abc",
+        f"image.digest={DIGEST}": f"@{DIGEST}",
         'imagePullSecrets=[{"name":"registry-key"}]': "registry-key",
         "replicas=5": '"replicas": 5',
         "resources.limits.memory=7Gi": "7Gi",

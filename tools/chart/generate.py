@@ -56,8 +56,15 @@ class Chart:
 
 
 TEXT: Final[Object] = {"type": "string"}
+NAME: Final[Object] = {"type": "string", "minLength": 1}
 OBJECT: Final[Object] = {"type": "object"}
-LIST: Final[Object] = {"type": "array"}
+TEXTS: Final[Object] = {"type": "object", "additionalProperties": TEXT}
+LIST: Final[Object] = {"type": "array", "items": OBJECT}
+REFERENCES: Final[Object] = {
+    "type": "array",
+    "items": {"type": "object", "properties": {"name": NAME}, "required": ["name"], "additionalProperties": False},
+}
+DIGEST: Final[Object] = {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"}
 SWITCH: Final[Object] = {"type": "boolean"}
 PORTS: Final[Object] = {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 65535}}
 COUNT: Final[Object] = {"type": "integer", "minimum": 0}
@@ -65,7 +72,7 @@ COUNT: Final[Object] = {"type": "integer", "minimum": 0}
 PROFILE_HELP: Final = "The cluster profile: the output of `ebbtide doctor --write-profile -`."
 IMAGE_SCHEMA: Final[Object] = {
     "type": "object",
-    "properties": {"repository": TEXT, "tag": TEXT, "digest": TEXT},
+    "properties": {"repository": NAME, "tag": TEXT, "digest": DIGEST},
     "additionalProperties": False,
 }
 CHARTS: Final = (
@@ -77,7 +84,7 @@ CHARTS: Final = (
             Value(
                 "sessionKeySecret",
                 "ebbtide-session-key",
-                TEXT,
+                NAME,
                 "The Secret whose field `key` is the key of the page's sessions, which all replicas share.",
             ),
         ),
@@ -138,13 +145,13 @@ def list_common(deployment: Object, profile: str) -> tuple[Value, ...]:
             IMAGE_SCHEMA,
             "The image; its tag is the chart's version by default, and a digest wins over the tag.",
         ),
-        Value("imagePullSecrets", [], LIST, "References of Secrets, such as `- name: registry`."),
+        Value("imagePullSecrets", [], REFERENCES, "References of Secrets, such as `- name: registry`."),
         Value("replicas", deployment["spec"]["replicas"], COUNT, "Replicas."),
         Value("resources", spec["containers"][0]["resources"], OBJECT, "Requests and limits."),
         Value("extraArguments", [], {"type": "array", "items": TEXT}, "Further arguments of the program."),
-        Value("profile", profile, TEXT, PROFILE_HELP),
+        Value("profile", profile, NAME, PROFILE_HELP),
         Value("networkPolicy", {"enabled": True, "egressPorts": []}, NETWORK_SCHEMA, NETWORK_HELP),
-        Value("nodeSelector", {}, OBJECT, "Labels of the nodes."),
+        Value("nodeSelector", {}, TEXTS, "Labels of the nodes."),
         Value("tolerations", [], LIST, "Tolerations."),
         Value("affinity", {}, OBJECT, "Affinity."),
     )

@@ -62,7 +62,9 @@ def _make_union(entry: Schema, definitions: Schema) -> Schema:
     if len(parts) == 1:
         schema = {**make_structural(parts[0], definitions), **_describe(entry)}
     elif {part.get("type") for part in parts} == {"integer", "string"}:
-        schema = {INT_OR_STRING: True, **_describe(entry)}
+        # A pattern applies only to strings, and a bound only to numbers.
+        merged = {name: value for part in parts for name, value in part.items() if name in KEPT and name != "type"}
+        schema = {INT_OR_STRING: True, **merged, **_describe(entry)}
     else:
         schema = {PRESERVE: True, **_describe(entry)}
     return schema
