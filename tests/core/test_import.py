@@ -235,6 +235,7 @@ CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     ("KAI portion", "built-in", {"compute": {"gpuPortionRequest": 0.25}}, ""),
     ("KAI portion of two", "built-in", {"compute": {"gpuPortionRequest": 0.5, "gpuDevicesRequest": 2}}, ""),
     ("KAI memory", "built-in", {"compute": {"gpuMemoryRequest": "20Gi"}}, ""),
+    ("KAI memory of two", "built-in", {"compute": {"gpuMemoryRequest": "9001Mi", "gpuDevicesRequest": 2}}, ""),
     ("KAI devices", "built-in", {"compute": {"gpuDevicesRequest": 2}}, ""),
     ("KAI limit", "nv-fractions", {"compute": {"gpuPortionRequest": 0.25, "gpuPortionLimit": 0.3}}, ""),
     (
@@ -246,6 +247,7 @@ CASES: tuple[tuple[str, str, dict[str, Any], str], ...] = (
     ("whole devices", "devices", {"compute": {"gpuDevicesRequest": 2}}, ""),
     ("HAMi portion", "hami", {"compute": {"gpuPortionRequest": 0.29}}, ""),
     ("HAMi memory", "hami", {"compute": {"gpuMemoryRequest": "20Gi"}}, ""),
+    ("HAMi memory of two", "hami", {"compute": {"gpuMemoryRequest": "20Gi", "gpuDevicesRequest": 2}}, ""),
     ("HAMi compute", "hami", {"compute": {"gpuPortionRequest": 0.29, "gpuComputePercentage": 30}}, ""),
     ("HAMi devices", "hami", {"compute": {"gpuDevicesRequest": 2}}, ""),
     ("MIG portion", "mig", {"compute": {"gpuPortionRequest": 0.25}}, ""),

@@ -53,9 +53,9 @@ def check_gpu(inference: Inference) -> Iterator[Problem]:
         message = f"gpuDevicesRequest is 0, but {fraction_fields[0]} requests a fraction of a device"
         fix = f"set gpuDevicesRequest to 1, or remove {fraction_fields[0]}"
         yield Problem("GPU001", where, message, fix, fixes=set_value(1) + remove_field(fraction_fields[0]))
-    if devices is not None and devices > 1 and (memory is not None or profile is not None):
-        message = f"a request for {devices} devices supports only gpuPortionRequest, not memory or a MIG profile"
-        fix = "use gpuRequestType: portion, or set gpuDevicesRequest to 1"
+    if devices is not None and devices > 1 and profile is not None:
+        message = f"a request for {devices} devices does not support a MIG profile: a CUDA process can use only one"
+        fix = "set gpuDevicesRequest to 1"
         yield Problem("GPU006", where, message, fix, fixes=set_value(1))
 
 

@@ -1,8 +1,9 @@
 """Shares of GPU memory, allocated and enforced by HAMi.
 
 Upstream: Project-HAMi/HAMi charts/hami/values.yaml (resource names), pkg/device/nvidia/device.go (defaults),
-pkg/scheduler/webhook.go (it skips pods with another scheduler). Fit of device.go counts gpucores in percent of each GPU; a
-pod with 100 gets the GPU alone, and a GPU whose cores are all allocated gets no pod without gpucores.
+pkg/scheduler/webhook.go (it skips pods with another scheduler), README.md (an amount of memory is that of each of several
+GPUs). Fit of device.go counts gpucores in percent of each GPU; a pod with 100 gets the GPU alone, and a GPU whose cores are all
+allocated gets no pod without gpucores.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 Upstream: KAI-Scheduler pkg/common/constants/constants.go (annotations),
 pkg/binder/plugins/gpusharing/gpu-request/gpu_request_validator.go (rules),
+pkg/scheduler/api/pod_info/pod_info.go (updatePodAdditionalFields: a portion or memory on each of several devices),
 pkg/scheduler/api/node_info/node_info.go and gpu_sharing_node_info.go of v0.17.0 (arithmetic, also observed: docs/studies/schedulers.md);
 pkg/admission/webhook/v1alpha2/runtimeenforcement (the RuntimeClass nvidia by default); docs/gpu-sharing/README.md:
 KAI does not enforce memory, and time-slices compute evenly, whatever the portion.
@@ -211,15 +212,9 @@ def read(pool: NodePool, pod: GpuPod) -> GpuFields | None:
     if portion is not None:
         return GpuFields({**count_fields, "gpuPortionRequest": portion}, annotations=used)
     if memory is not None and quantities.parse_whole(memory) is not None:
-        return GpuFields({"gpuMemoryRequest": f"{memory}Mi"}, annotations=used)
+        return GpuFields({**count_fields, "gpuMemoryRequest": f"{memory}Mi"}, annotations=used)
     if minimum is not None and maximum is not None:
-        total = pool.gpu_memory_mebibytes
-        if count_fields and total:
-            # Several devices can be requested by portion only.
-            low, high = (quantities.parse_mebibytes(text) / total for text in (minimum, maximum))
-            fields = {**count_fields, "gpuPortionRequest": low, "gpuPortionLimit": high}
-            return GpuFields(fields, annotations=used)
-        return GpuFields({"gpuMemoryRequest": minimum, "gpuMemoryLimit": maximum}, annotations=used)
+        return GpuFields({**count_fields, "gpuMemoryRequest": minimum, "gpuMemoryLimit": maximum}, annotations=used)
     return devices.read(pool, pod)
 
 
