@@ -982,9 +982,32 @@ def test_kueue_must_not_delete_pods_that_start(timeout: str, fields: dict[str, A
     assert {finding.severity for finding in findings} <= {"warning"}
 
 
-def examine_kueue(configuration: str, *specs: Inference, **projects: Any) -> tuple[Finding, ...]:
+@pytest.mark.parametrize(
+    ("version", "configuration", "found"),
+    [
+        ("v0.18.2", "", []),
+        ("v0.19.0", "", ["DOC198"]),
+        ("v0.19.2", "waitForPodsReady: {blockAdmission: true}\n", ["DOC198"]),
+        ("v0.19.2", "waitForPodsReady: {timeout: 3h}\n", []),
+        ("v0.19.2", "waitForPodsReady: {enable: false}\n", []),
+        ("v0.19.2", "featureGates: {DisableWaitForPodsReady: true}\n", []),
+        ("main", "", []),
+    ],
+)
+def test_kueue_0_19_deletes_slow_pods_by_default(version: str, configuration: str, found: list[str]) -> None:
+    slow = inference(project="shop", servingConfiguration={"initializationTimeoutSeconds": 3600})
+    text = f"{configuration}integrations:\n  frameworks: [pod]\n"
+
+    assert [finding.code for finding in examine_kueue(text, slow, version=version)] == found
+
+
+def examine_kueue(configuration: str, *specs: Inference, version: str = "", **projects: Any) -> tuple[Finding, ...]:
     """Return the findings for a cluster whose Kueue has this configuration."""
     cluster = furnished(kueue(**projects))
+    if version:
+        pod = {"containers": [{"name": "manager", "image": f"registry.k8s.io/kueue/kueue:{version}"}]}
+        manager = make_bare(kube.DEPLOYMENT, "kueue-controller-manager", "kueue-system")
+        cluster.put({**manager, "spec": {"template": {"spec": pod}}})
     changed(
         cluster,
         kube.CONFIG_MAP,

@@ -4,7 +4,8 @@ Upstream: kubernetes-sigs/kueue v0.17.0 config/components/manager (the ConfigMap
 list of frameworks, only ``batch/job`` is enabled), apis/kueue/v1beta2/clusterqueue_types.go,
 pkg/controller/jobs/deployment/deployment_controller.go (the framework ``deployment`` enables ``pod`` for pods of Deployments),
 pkg/controller/jobs/pod/pod_webhook.go (pods in other namespaces than those of ``managedJobsNamespaceSelector`` start immediately),
-pkg/controller/core/workload_controller.go (``waitForPodsReady`` evicts), pkg/controller/jobs/pod/pod_controller.go (which deletes).
+pkg/controller/core/workload_controller.go (``waitForPodsReady`` evicts), pkg/controller/jobs/pod/pod_controller.go (which deletes);
+CHANGELOG/CHANGELOG-0.19.md and pull request 11855 (``waitForPodsReady`` is on by default), pkg/features/kube_features.go of 0.19.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pydantic.alias_generators import to_camel
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.annotations import parse_whole_seconds
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.base.versions import parse_version
 from ebbtide.core.manifests.reader import read_documents
 from ebbtide.core.profile.models import NodePool
 from ebbtide.core.translation.gpu import BACKENDS
@@ -31,6 +33,10 @@ KUEUE_KEY: Final = "controller_manager_config.yaml"
 #: Each of these frameworks holds back Knative's pods: Knative copies the labels of a revision to its Deployment.
 POD_FRAMEWORKS: Final = frozenset({"pod", "deployment"})
 DEFAULT_FRAMEWORKS: Final = ("batch/job",)
+#: The version from which ``waitForPodsReady`` is on by default, its timeout, and the feature gate that turns it off.
+WAITS_SINCE: Final = (0, 19)
+DEFAULT_TIMEOUT: Final = "30m"
+NO_WAITS: Final = "DisableWaitForPodsReady"
 
 
 class KueueSettings(NamedTuple):
@@ -74,10 +80,14 @@ class _Configuration(_Part):
     integrations: _Integrations | None = None
     managed_jobs_namespace_selector: _Selector | None = None
     wait_for_pods_ready: _Waits | None = None
+    feature_gates: dict[str, bool] | None = None
 
 
-def read_settings(text: str) -> KueueSettings | None:
-    """Return the settings of a configuration; None if it is not valid, so that Kueue cannot read it either."""
+def read_settings(text: str, version: str) -> KueueSettings | None:
+    """Return the settings of a configuration; None if it is not valid, so that Kueue cannot read it either.
+
+    ``version`` is Kueue's, empty if it is unknown: then a setting without a value is off.
+    """
     document = next(read_documents(text, KUEUE_MAP), None)
     try:
         configuration = _Configuration.model_validate(document and document.data)
@@ -85,6 +95,10 @@ def read_settings(text: str) -> KueueSettings | None:
         return None
     integrations, waits = configuration.integrations, configuration.wait_for_pods_ready
     selector = configuration.managed_jobs_namespace_selector
+    if version and parse_version(version) >= WAITS_SINCE:
+        timeout = (waits and waits.timeout) or DEFAULT_TIMEOUT
+        is_off = (waits and waits.enable is False) or (configuration.feature_gates or {}).get(NO_WAITS, False)
+        waits = None if is_off else _Waits(timeout=timeout)
     return KueueSettings(
         tuple((integrations and integrations.frameworks) or DEFAULT_FRAMEWORKS),
         {} if selector is None else selector.model_dump(by_alias=True, exclude_none=True),

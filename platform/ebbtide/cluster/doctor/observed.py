@@ -222,6 +222,11 @@ class ObservedCluster:
         return release or _version_of_images(self.read_map(KSERVE_MAP, KSERVE_NAMESPACE) or {})
 
     @property
+    def kueue(self) -> str:
+        """The version of Kueue."""
+        return _read_release(self.list_objects(kube.DEPLOYMENT, KUEUE_NAMESPACE) or (), "kueue-controller-manager")
+
+    @property
     def runtimes(self) -> list[str] | None:
         """The names of KServe's runtimes for all namespaces."""
         runtimes = self.list_objects(kube.CLUSTER_RUNTIME) if self.serves("kserve") else ()

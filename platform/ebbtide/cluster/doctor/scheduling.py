@@ -242,7 +242,8 @@ def _check_runtime_class(observed: ObservedCluster, requirements: SpecRequiremen
 
 
 def _read_kueue_settings(observed: ObservedCluster) -> KueueSettings | None:
-    return read_settings((observed.read_map(KUEUE_MAP, KUEUE_NAMESPACE) or {}).get(KUEUE_KEY, ""))
+    settings = observed.read_map(KUEUE_MAP, KUEUE_NAMESPACE) or {}
+    return read_settings(settings.get(KUEUE_KEY, ""), observed.kueue) if settings else None
 
 
 def _check_kueue(observed: ObservedCluster, _: SpecRequirements) -> Iterator[Difference]:
