@@ -56,11 +56,24 @@ AMOUNTS: Final = frozenset(
 SUFFIX_LENGTH: Final = 5
 #: Fields of a spec that only Run:ai's other kinds of inference have, and the refusal.
 OTHER_KINDS: Final = (("leader", table.DISTRIBUTED), ("worker", table.DISTRIBUTED), ("workers", table.DISTRIBUTED))
-#: The refusal of a list of workloads, as Run:ai's ``GET /api/v1/workloads`` answers.
-LISTED: Final = (
-    "RUN049",
-    "this is Run:ai's list of workloads, which contains no specs",
-    "read each inference with GET /api/v1/workloads/inferences/{workloadId}, or all with ebbtide import --from runai URL",
+#: The refusals of lists, by the field that has one: ``workloads`` is the answer of Run:ai's ``GET /api/v1/workloads``.
+LISTED: Final = {
+    "workloads": (
+        "RUN049",
+        "this is Run:ai's list of workloads, which contains no specs",
+        "read each inference with GET /api/v1/workloads/inferences/{workloadId}, or all with ebbtide import --from runai URL",
+    ),
+    "inferences": (
+        "SPEC005",
+        "this is a list of Run:ai's inferences, and a document has one workload",
+        "write each entry as a separate document, with --- between them",
+    ),
+}
+#: The refusal of assets, which ``runai`` names with ``--environment``.
+ASSETS: Final = (
+    "RUN001",
+    "assets references environment and compute assets in Run:ai's control plane, which Ebbtide cannot read",
+    "set spec.image, spec.environmentVariables and spec.compute to what the assets contain",
 )
 #: The spelling of ``useGivenNameAsPrefix`` in NVIDIA's first client, which sends it with every body.
 MISSPELLED: Final = "usGivenNameAsPrefix"
@@ -134,6 +147,7 @@ FIELDS: Final = {
             "templateId references a template in Run:ai's control plane, which Ebbtide cannot read",
             "copy its fields into the request",
         ),
+        FieldRow.refused("assets", *ASSETS),
         *(
             FieldRow(name, "metadata.name", read=_check_prefix, take=_take_prefix)
             for name in ("useGivenNameAsPrefix", MISSPELLED)
@@ -148,7 +162,7 @@ FIELDS: Final = {
 
 def recognize(data: dict[str, Any]) -> bool:
     """Return whether ``data`` is a REST body, without apiVersion and kind, with a spec or project; or a list of workloads."""
-    known = {"spec", "projectId"}.intersection(data) or isinstance(data.get("workloads"), list)
+    known = {"spec", "projectId"}.intersection(data) or any(isinstance(data.get(name), list) for name in LISTED)
     return "apiVersion" not in data and "kind" not in data and bool(known)
 
 
@@ -157,17 +171,22 @@ def read(data: dict[str, Any], profile: Profile) -> Draft:
     spec = data.get("spec")
     draft = Draft(make_document(data.get("name"), {} if spec is None else drop_nulls(spec)), cluster=profile.spec)
     draft.origins = {("metadata",): (), ("spec", "project"): ("projectId",)}
-    other_kind = next((row for row in OTHER_KINDS if isinstance(spec, dict) and row[0] in spec), None)
-    if other_kind is not None or "workloads" in data:
+    inner = spec if isinstance(spec, dict) else {}
+    refusals: list[tuple[Path, tuple[str, str, str]]] = [
+        (("spec", name), refusal) for name, refusal in OTHER_KINDS if name in inner
+    ]
+    refusals += [((name,), refusal) for name, refusal in LISTED.items() if name in data]
+    if refusals:
         draft.native["metadata"]["name"] = table.NAMELESS
-        draft.refuse_kind(
-            *((("workloads",), LISTED) if other_kind is None else (("spec", other_kind[0]), other_kind[1]))
-        )
+        draft.refuse_kind(*refusals[0])
         return draft
+    if inner.get("assets") is not None:
+        draft.native["spec"].pop("assets", None)
+        draft.add_error(ASSETS[0], ("spec", "assets"), *ASSETS[1:])
     data = _drop_answered(draft, data)
     for name in data:
         if name not in FIELDS:
-            known = ", ".join(sorted({*FIELDS} - {MISSPELLED}))
+            known = ", ".join(sorted({*FIELDS} - {MISSPELLED, "assets"}))
             draft.add_error("SPEC001", (name,), f"unknown field {name} of Run:ai's request", f"use one of {known}")
     if "name" not in data:
         draft.add_error("SPEC003", ("name",), "the request has no name", "set name")
