@@ -84,7 +84,7 @@ def test_check_warns_of_a_model_that_does_not_fit(run: Any, tmp_path: Path, args
     file = tmp_path / "chat.yaml"
     file.write_text(
         "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: chat}\nspec:\n"
-        f"  image: vllm/vllm-openai:v0.11.0\n  args: {args}\n  servingPort: {{container: 8000}}\n"
+        f"  image: vllm/vllm-openai:v0.32.0\n  args: {args}\n  servingPort: {{container: 8000}}\n"
         "  compute: {gpuDevicesRequest: 1}\n"
     )
     ran = run("check", "--profile", "full", file)
@@ -97,7 +97,7 @@ def test_check_warns_of_a_model_that_does_not_fit(run: Any, tmp_path: Path, args
     ("spec", "codes"),
     [
         # 141 GB at 200 MB/s, and 120 s for the rest.
-        ("image: vllm/vllm-openai:v0.11.0, args: meta-llama/Llama-3.1-70B-Instruct", ["SRV193"]),
+        ("image: vllm/vllm-openai:v0.32.0, args: meta-llama/Llama-3.1-70B-Instruct", ["SRV193"]),
         ("image: nvcr.io/nim/meta/llama-3.1-70b-instruct:1.8", []),
         ("image: nvcr.io/nim/meta/llama-3.1-405b-instruct:1.8", ["GPU128", "SRV193"]),
         (
@@ -122,20 +122,20 @@ def test_check_warns_of_a_model_that_does_not_fit(run: Any, tmp_path: Path, args
         ),
         (
             (
-                "image: vllm/vllm-openai:v0.11.0, args: meta-llama/Llama-3.1-70B-Instruct, storage: {pvc: [{claimName: weights, "
+                "image: vllm/vllm-openai:v0.32.0, args: meta-llama/Llama-3.1-70B-Instruct, storage: {pvc: [{claimName: weights, "
                 "existingPvc: true, path: /root/.cache}]}"
             ),
             [],
         ),
         (
             (
-                "image: vllm/vllm-openai:v0.11.0, args: meta-llama/Llama-3.1-70B-Instruct, servingConfiguration: "
+                "image: vllm/vllm-openai:v0.32.0, args: meta-llama/Llama-3.1-70B-Instruct, servingConfiguration: "
                 "{initializationTimeoutSeconds: 840}"
             ),
             [],
         ),
         (
-            "image: vllm/vllm-openai:v0.11.0, args: Qwen/Qwen3-32B, autoscaling: {minReplicas: 0, maxReplicas: 1}",
+            "image: vllm/vllm-openai:v0.32.0, args: Qwen/Qwen3-32B, autoscaling: {minReplicas: 0, maxReplicas: 1}",
             ["AUT073"],
         ),
         ("model: {format: huggingface, uri: 'hf://meta-llama/Llama-3.1-405B-Instruct'}", ["GPU128", "SRV193"]),

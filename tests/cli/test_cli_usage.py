@@ -186,13 +186,13 @@ def test_new_writes_a_spec_that_renders(
     monkeypatch.chdir(tmp_path)
     flags = "--port 8000 --gpu 0.25 --min 0 --max 4 --metric concurrency --threshold 10 -p team-a"
     args = "--model Qwen/Qwen2.5-1.5B-Instruct --gpu-memory-utilization 0.22"
-    code, out, err = run("new", "chat", "--image", "vllm/vllm-openai:v0.11.0", *flags.split(), "--args", args)
+    code, out, err = run("new", "chat", "--image", "vllm/vllm-openai:v0.32.0", *flags.split(), "--args", args)
 
     assert (code, out) == (0, "")
     assert err == "Wrote chat.yaml. Next: ebbtide check --profile full chat.yaml, then ebbtide apply chat.yaml\n"
     assert yaml.safe_load(Path("chat.yaml").read_text())["spec"] == {
         "project": "team-a",
-        "image": "vllm/vllm-openai:v0.11.0",
+        "image": "vllm/vllm-openai:v0.32.0",
         "args": args,
         "servingPort": {"container": 8000},
         "compute": {"gpuPortionRequest": 0.25},
@@ -231,13 +231,13 @@ def test_new_writes_each_kind_of_gpu_request(run: Callable[..., Ran], gpu: str, 
 @pytest.mark.parametrize(
     ("words", "args", "port"),
     [
-        (("-i", "vllm/vllm-openai:v0.11.0", "-g", "0.25"), "--gpu-memory-utilization=0.22", 8000),
+        (("-i", "vllm/vllm-openai:v0.32.0", "-g", "0.25"), "--gpu-memory-utilization=0.22", 8000),
         (
-            ("-i", "vllm/vllm-openai:v0.11.0", "--args=--port 9000 --gpu-memory-utilization=0.1", "-g", "0.25"),
+            ("-i", "vllm/vllm-openai:v0.32.0", "--args=--port 9000 --gpu-memory-utilization=0.1", "-g", "0.25"),
             None,
             9000,
         ),
-        (("-i", "vllm/vllm-openai:v0.11.0", "--port", "8001", "-g", "1"), None, 8001),
+        (("-i", "vllm/vllm-openai:v0.32.0", "--port", "8001", "-g", "1"), None, 8001),
         (("-i", "nvcr.io/nvidia/tritonserver:24.08-py3"), None, 8000),
         # It reads the variable that Knative sets to the serving port.
         (("-i", "ghcr.io/huggingface/text-generation-inference:3.3"), None, None),
@@ -275,7 +275,7 @@ def test_new_reports_what_is_missing_wrong_or_in_the_way(
     assert run("new", "a") == (
         2,
         "",
-        "ebbtide new: error: set NAME and --image, as in ebbtide new chat --image vllm/vllm-openai:v0.11.0\n",
+        "ebbtide new: error: set NAME and --image, as in ebbtide new chat --image vllm/vllm-openai:v0.32.0\n",
     )
     code, _, err = run("new", "A_b", "-i", "ghcr.io/acme/a:1", "--port", "many")
     assert code == 1

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("image", "name"),
     [
-        ("vllm/vllm-openai:v0.11.0", "vLLM"),
+        ("vllm/vllm-openai:v0.32.0", "vLLM"),
         ("ghcr.io/acme/vllm-openai@sha256:" + "0" * 64, "vLLM"),
         ("registry.example.com:5000/vllm", "vLLM"),
         ("nvcr.io/nvidia/tritonserver:24.08-py3", "Triton"),
@@ -77,7 +77,7 @@ def test_a_flag_may_be_written_with_underscores() -> None:
         ({"environmentVariables": [{"name": traps.JAX_SHARES[1], "value": "0.2", "exclude": True}]}, True),
         ({"args": "--gpu-memory-utilization=0.22"}, False),
         ({"args": "--gpu-memory-utilization=0.9"}, True),
-        ({"image": "vllm/vllm-openai:v0.11.0"}, False),
+        ({"image": "vllm/vllm-openai:v0.32.0"}, False),
     ],
 )
 def test_a_server_with_a_known_limit_of_its_gpu_memory_is_not_warned_about(

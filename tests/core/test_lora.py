@@ -73,7 +73,7 @@ def report(
     args: list[str],
     lora: dict[str, Any] | None = None,
     devices: int = 1,
-    image: str = "vllm/vllm-openai:v0.11.0",
+    image: str = "vllm/vllm-openai:v0.32.0",
     pool: dict[str, Any] | None = None,
 ) -> tuple[str, str, object] | None:
     """Return field, fix and new value of the warning for whole GPUs of 40 GiB, or half of a GPU of ``pool``; None without one."""

@@ -88,7 +88,7 @@ SPECS = [
     ),
     spec(
         "fetched",
-        image="vllm/vllm-openai:v0.11.0",
+        image="vllm/vllm-openai:v0.32.0",
         args=["--model=/mnt/models"],
         servingPort={"container": 8000},
         compute={"gpuDevicesRequest": 1},

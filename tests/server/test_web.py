@@ -888,7 +888,7 @@ def test_a_rollback_of_a_failed_update_says_that_the_target_serves_already(site:
 
 
 def test_the_command_for_a_language_model_calls_its_chat_route(site: Site) -> None:
-    apply_specs(site, "chat", image="vllm/vllm-openai:v0.11.0")
+    apply_specs(site, "chat", image="vllm/vllm-openai:v0.32.0")
     command = Parsed(site.get(BASE).text).text
     assert "curl --no-buffer http://chat.runai-team-a.example.com/v1/chat/completions --header" in command
     assert '"role": "user"' in command

@@ -42,7 +42,7 @@ GROUPS: Final = (
             ("schema", "schema", "Print the JSON Schema of specs or profiles"),
             ("docs", "docs", "Explain a problem code and its fix"),
         ),
-        ("ebbtide new chat --image vllm/vllm-openai:v0.11.0 --gpu 0.25", "ebbtide check --profile full chat.yaml"),
+        ("ebbtide new chat --image vllm/vllm-openai:v0.32.0 --gpu 0.25", "ebbtide check --profile full chat.yaml"),
     ),
     (
         "Run",

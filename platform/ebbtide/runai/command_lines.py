@@ -36,7 +36,7 @@ INSTEAD: Final = {
 }
 #: The fix for a word that is not a command, such as ``huggingface``.
 UNKNOWN: Final = (
-    "use runai inference submit; a Hugging Face model is served by -i vllm/vllm-openai:v0.11.0 --serving-port 8000 -- --model "
+    "use runai inference submit; a Hugging Face model is served by -i vllm/vllm-openai:v0.32.0 --serving-port 8000 -- --model "
     "ORGANIZATION/MODEL"
 )
 #: The fix for Run:ai's other kinds of workloads, and for its older client.

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 DESCRIPTION: Final = """Create a workload from the flags of `runai inference submit`, or from a whole line of Run:ai.
 
-  $ ebbtide submit chat -p team-a -i vllm/vllm-openai:v0.11.0 --serving-port 8000 -g 1 --profile full --dry-run
-  $ ebbtide submit runai inference submit chat -p team-a -i vllm/vllm-openai:v0.11.0 --serving-port 8000 --dry-run
+  $ ebbtide submit chat -p team-a -i vllm/vllm-openai:v0.32.0 --serving-port 8000 -g 1 --profile full --dry-run
+  $ ebbtide submit runai inference submit chat -p team-a -i vllm/vllm-openai:v0.32.0 --serving-port 8000 --dry-run
 """
 #: Ebbtide's flags in addition to Run:ai's.
 EBBTIDE_OPTIONS: Final = (

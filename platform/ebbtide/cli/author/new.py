@@ -56,7 +56,7 @@ def run(options: Options) -> int:
     if options.model or options.context:
         _apply_model(options)
     if not (options.name and options.image):
-        _exit_with_usage("set NAME and --image, as in ebbtide new chat --image vllm/vllm-openai:v0.11.0")
+        _exit_with_usage("set NAME and --image, as in ebbtide new chat --image vllm/vllm-openai:v0.32.0")
     if not options.model:
         _apply_engine(options)
     file = options.output or f"{options.name}.yaml"

@@ -115,7 +115,7 @@ GPUS: Final = (
     ("b200", r"NVIDIA-B200.*", 183_359),
 )
 #: The engine whose arguments are proposed, with a version that serves all models of the catalog.
-IMAGE: Final = "vllm/vllm-openai:v0.11.0"
+IMAGE: Final = "vllm/vllm-openai:v0.32.0"
 PORT: Final = 8000
 #: Share of its memory that vLLM uses by default, and bytes that it needs on each GPU besides weights and KV cache: activations,
 #: CUDA graphs, and the CUDA context (vllm-project/vllm docs/configuration/conserving_memory.md).
