@@ -20,12 +20,23 @@ import serving
 import situations
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
 from ebbtide.cluster.read import status
-from ebbtide.cluster.slo.source import SHARED_SERIES, History, Ref, SourceError, StartTimes, WorkloadMeasurements
+from ebbtide.cluster.read.inventory import parse_timestamp
+from ebbtide.cluster.slo.source import (
+    SHARED_SERIES,
+    History,
+    Ref,
+    SeriesPoint,
+    SourceError,
+    StartTimes,
+    WorkloadMeasurements,
+)
 from ebbtide.core.base import keys
+from ebbtide.core.profile.models import MetricNames
+from ebbtide.core.spec.serving import Slo
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.server.api.gate import ServerSettings
 from ebbtide.server.web.pages.grid import URGENCY, GridView, select_rows
-from ebbtide.server.web.pages.workload import TABS
+from ebbtide.server.web.pages.workload import TABS, make_workload_charts
 from ebbtide.server.web.parts.assets import STATIC
 from ebbtide.server.web.parts.charts import Chart, Curve
 from ebbtide.server.web.parts.frame import HEADERS, POLICY
@@ -299,6 +310,26 @@ def test_all_charts_share_the_same_times(site: Site) -> None:
     assert load == {"stable window": 36.0, "target \u00d7 ready": 20.0}
     bounds = [series["values"][0] for series in charts["latency"]["series"] if series["bound"]]
     assert bounds == [0.25, 1.0]
+    # The color of the limits is the only dashed one.
+    limits = {series["label"] for chart in charts.values() for series in chart["series"] if series["colour"] == 4}
+    assert limits == {"target \u00d7 ready", "SLO mean", "SLO p95", "minimum", "maximum"}
+    # The workload is 30 seconds old.
+    created = site.cluster.get(KNATIVE, "chat", "runai-team-a")["metadata"]["creationTimestamp"]
+    assert 0 <= parse_timestamp(created) - charts["load"]["time"][0] < 5
+
+
+@pytest.mark.parametrize(("peaks", "ceiling"), [([(10, 22.0)], 3.0), ([], None)])
+def test_a_slow_request_is_cut_off_and_marked(peaks: list[tuple[int, float]], ceiling: float | None) -> None:
+    values = {"p95": [0.7] * 60, "p99": [dict(peaks).get(index, 0.9) for index in range(60)]}
+    series = {name: tuple(SeriesPoint(*point) for point in enumerate(row)) for name, row in values.items()}
+    slo = Slo.model_validate({"p95LatencyMilliseconds": 2000})
+    row = status.Status("chat", "team-a", "", "Knative Service", "Running", "")
+    chart = make_workload_charts(History(Ref("team-a", "chat"), series), slo, row, MetricNames())["latency"]
+    assert (chart.ceiling, chart.peaks) == (ceiling, peaks or None)
+    # The drawing for a reader without JavaScript has the same scale.
+    p95, p99, _ = map(chart.svg_path, chart.curves)
+    assert ("V-" in p99 or " -" in p99) is bool(peaks)
+    assert " -" not in p95
 
 
 def test_a_chart_is_drawn_in_one_pass_over_its_values() -> None:
@@ -983,6 +1014,7 @@ def test_changes_are_streamed(site: Site) -> None:
 
 def test_the_series_of_selected_charts_are_returned(site: Site) -> None:
     apply_specs(site, "chat")
+    site.backend.clock.sleep(3600)
     assert {len(chart["time"]) for chart in site.get(f"{BASE}/series?range=1h").json().values()} == {240}
     assert {*site.get(f"{BASE}/series?charts=replicas,throughput,none").json()} == {"replicas", "throughput"}
 

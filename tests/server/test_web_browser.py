@@ -339,6 +339,9 @@ def test_charts_are_drawn_once_and_react_to_the_keyboard(site: Site, visit: Call
     page.get_by_role("link", name="6h").click()
     expect(page.locator("figure.chart canvas")).to_have_count(4)
     expect(page.locator(".choices [aria-current]")).to_have_text("6h")
+    # The names of limits with near values are apart, and within the plot.
+    assert page.evaluate("ebbtide.charts.placeLabels([50, 20, 25, 98], 100)") == [50, 20, 33, 98]
+    assert page.evaluate("ebbtide.charts.placeLabels([90, 95, 99], 100)") == [74, 87, 100]
 
 
 def test_a_log_can_be_followed_paused_and_resumed(site: Site, visit: Callable[..., Page]) -> None:

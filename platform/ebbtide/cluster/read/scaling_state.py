@@ -35,6 +35,11 @@ class Replicas:
     minimum: int
     maximum: int
 
+    @property
+    def is_fixed(self) -> bool:
+        """True if no load changes the number of replicas."""
+        return 0 < self.minimum == self.maximum
+
     def __str__(self) -> str:
         """Return the compact form: ``1/2 (0..4)``."""
         bounds = f"{self.minimum}..{self.maximum or ''}" if self.minimum != self.maximum else f"{self.minimum}"

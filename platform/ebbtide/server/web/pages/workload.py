@@ -86,18 +86,18 @@ CHARTS: Final = {
         "",
         {
             "ready": Curve("ready", (), 1, stepped=True, fill=True),
-            "wanted": Curve("desired", (), 2, stepped=True, dashed=True),
+            "wanted": Curve("desired", (), 0, stepped=True),
         },
     ),
-    "load": ("Load", "", {"stable": Curve("stable window", (), 0), "panic": Curve("panic window", (), 3, dashed=True)}),
+    "load": ("Load", "", {"stable": Curve("stable window", (), 0), "panic": Curve("panic window", (), 3)}),
     "latency": (
         "Response time",
         "s",
         {
             "mean": Curve("mean", (), 1),
-            "p50": Curve("p50", (), 3, dashed=True),
+            "p50": Curve("p50", (), 3),
             "p95": Curve("p95", (), 0),
-            "p99": Curve("p99", (), 2, dashed=True),
+            "p99": Curve("p99", (), 2),
         },
     ),
     "throughput": (
@@ -110,7 +110,11 @@ CHARTS: Final = {
 }
 #: Highest multiple of the largest value at which a bound is still part of the scale of the chart.
 MAX_BOUND_RATIO: Final = 4
-#: The color of all limits.
+#: Lowest multiple of all other values at which the chart cuts off the p99: a few slow requests would flatten the rest.
+PEAK_RATIO: Final = 1.5
+#: The fewest points of a chart; those of a new workload start at its creation.
+MIN_POINTS: Final = 4
+#: The color of all limits, which are dashed.
 LIMIT_COLOUR: Final = 4
 #: The time ranges of the charts: length and resolution in seconds.
 RANGES: Final = {"15m": (900.0, 5.0), "1h": (3600.0, 15.0), "6h": (6 * 3600.0, 60.0), "24h": (24 * 3600.0, 300.0)}
@@ -349,7 +353,9 @@ def load_charts(visit: PageVisit, live: LiveWorkload, row: Status, chosen: str) 
         SourceError: the metrics are unavailable.
     """
     history, past, end = load_history(visit, live, row, chosen)
-    start = end - RANGES[chosen][0]
+    length, step = RANGES[chosen]
+    created = inventory.parse_timestamp(live.top["metadata"]["creationTimestamp"])
+    start = max(end - length, min(created // step, end // step - MIN_POINTS) * step)
     shown = {name: tuple(point for point in points if point.time >= start) for name, points in history.series.items()}
     drawn = make_workload_charts(
         replace(history, series=shown),
@@ -436,9 +442,9 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
         chart_curves["replicas"] += _bound_curves(row.replicas, chart_curves["replicas"], len(moments))
     if "target" in values:
         label = "target \u00d7 ready" if whole else "target"
-        chart_curves["load"].append(Curve(label, values["target"], LIMIT_COLOUR, dashed=True, stepped=True))
+        chart_curves["load"].append(Curve(label, values["target"], LIMIT_COLOUR, stepped=True))
     chart_curves["latency"] += [
-        Curve(f"SLO {label}", [bound / 1000] * len(moments), LIMIT_COLOUR, dashed=True, bound=True)
+        Curve(f"SLO {label}", [bound / 1000] * len(moments), LIMIT_COLOUR, bound=True)
         for label, bound in bounds
         if bound is not None
     ]
@@ -450,10 +456,23 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
             moments,
             tuple(chart_curves[chart]),
             whole=chart == "replicas",
+            ceiling=_find_ceiling(chart_curves[chart]),
         )
         for chart, (title, unit, _) in CHARTS.items()
-        if any(not curve.bound for curve in chart_curves[chart])
+        # The load of a fixed number of replicas changes nothing.
+        if any(not curve.bound for curve in chart_curves[chart]) and (chart != "load" or not row.replicas.is_fixed)
     }
+
+
+def _find_ceiling(curves: Sequence[Curve]) -> float | None:
+    """Return the top of a scale that cuts off the p99 if it would flatten the other curves; None if the scale fits all."""
+
+    def find_highest(*, of_p99: bool) -> float:
+        values = (value for curve in curves if (curve.label == "p99") == of_p99 for value in curve.values)
+        return max((value for value in values if value is not None), default=0.0)
+
+    ceiling = find_highest(of_p99=False) * PEAK_RATIO
+    return ceiling if 0 < ceiling < find_highest(of_p99=True) else None
 
 
 def _round_value(value: float | None) -> float | None:
@@ -464,12 +483,12 @@ def _round_value(value: float | None) -> float | None:
 def _bound_curves(replicas: Replicas, curves: Sequence[Curve], count: int) -> list[Curve]:
     """Return the current minimum and maximum number of replicas as lines over ``count`` times."""
     highest = max((value for curve in curves for value in curve.values if value is not None), default=0.0)
-    if replicas.minimum == replicas.maximum:
+    if replicas.is_fixed:
         bounds = [("fixed number", replicas.minimum)]
     else:
         bounds = [("minimum", replicas.minimum), ("maximum", replicas.maximum)]
     return [
-        Curve(label, [float(bound)] * count, LIMIT_COLOUR, dashed=True, bound=True)
+        Curve(label, [float(bound)] * count, LIMIT_COLOUR, bound=True)
         for label, bound in bounds
         # A maximum of 0 means unlimited, and one far above the values is not part of the scale.
         if label == "minimum" or 0 < bound <= MAX_BOUND_RATIO * max(highest, 1.0)

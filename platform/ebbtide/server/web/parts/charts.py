@@ -32,18 +32,19 @@ CAUSES: Final = {
 class Curve:
     """One series of a chart; ``None`` is a gap. ``colour`` is the index of a color in ``app.css``, 0 to 5."""  # prose: the field's name
 
+    # The style follows from the color: 2 and 3 are thin lines, 4 is dashed and only for limits.
+
     label: str
     values: Sequence[float | None]
     colour: int = 0
-    dashed: bool = False
     #: Each value holds until the next one, as for replicas and targets.
     stepped: bool = False
     fill: bool = False
-    #: A thin line for an SLO or another bound.
+    #: A constant limit, with its name and value at its line: an SLO, or a bound of the replicas.
     bound: bool = False
 
 
-@body("time unit whole causes marks series=curves", optional="causes marks")
+@body("time unit whole ceiling peaks causes marks series=curves", optional="ceiling peaks causes marks")
 class Chart:
     """One chart: Unix times in seconds and the curves over them, all in one unit (``s`` is displayed as ms or s)."""
 
@@ -53,6 +54,8 @@ class Chart:
     curves: Sequence[Curve]
     #: True if the values are whole numbers, so that the scale has no fractions.
     whole: bool = False
+    #: The top of the scale, which cuts off the peaks above it; None if the scale fits all values.
+    ceiling: float | None = None
     #: The causes of the values, each from a time on, and other events at their times.
     causes: Sequence[tuple[float, str]] | None = None
     marks: Sequence[Mark] | None = None
@@ -74,6 +77,19 @@ class Chart:
     def highest(self) -> float:
         """The highest value, or 1 if there is none above 0."""
         return max((value for curve in self.curves for value in curve.values if value is not None), default=0.0) or 1.0
+
+    @property
+    def peaks(self) -> list[tuple[float, float]] | None:
+        """The time and the height of each peak above the ceiling; None without one."""
+        ceiling = self.ceiling
+        if ceiling is None:
+            return None
+        highest = [
+            (time, max((value for value in column if value is not None), default=0.0))
+            for time, *column in zip(self.time, *(curve.values for curve in self.curves), strict=True)
+        ]
+        runs = groupby(highest, lambda point: point[1] > ceiling)
+        return [max(run, key=lambda point: point[1]) for is_above, run in runs if is_above]
 
     @property
     def summary(self) -> str:
@@ -103,7 +119,7 @@ class Chart:
         """Return a curve as an SVG path."""
         if not self.time:
             return ""
-        start, length, top = self.time[0], (self.time[-1] - self.time[0]) or 1.0, self.highest * 1.08
+        start, length, top = self.time[0], (self.time[-1] - self.time[0]) or 1.0, self.ceiling or self.highest * 1.08
         points = [
             None
             if value is None

@@ -3,14 +3,17 @@
 // response in data-part. Charts with the same data-sync share the cursor and the zoom. The chart replaces the server's SVG
 // drawing, which remains if JavaScript is off.
 //
-// Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "dashed", "stepped", // prose: the key's name
-// "fill", "bound"}], "whole": bool (only integers on the scale)}
+// Data: {"time": [seconds…], "unit": "s", "series": [{"label", "values": […or null], "colour": 0…5, "stepped", // prose: the key's name
+// "fill", "bound"}], "whole": bool (only integers on the scale), "ceiling" and "peaks" of a scale that cuts off some values}
 (() => {
   const {all, $} = window.ebbtide;
   const made = new Map();
   const FAMILY = "Geist, system-ui, sans-serif", FONT = `11px ${FAMILY}`;
   // The latest value of a curve is one of its last points, as in charts.py.
   const LATEST = 8;
+  // As in app.css: thin lines, and limits, which alone are dashed. Their names are in the margin on the right, the same for all
+  // charts, so that times align.
+  const THIN = [2, 3, 4], LIMIT = 4, MARGIN = 108, LINE = 13;
   const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
   const colour = (name, alpha) => {
     const probe = document.createElement("i");
@@ -52,21 +55,21 @@
     const soft = colour("soft"), line = colour("line"), timed = !("untimed" in figure.dataset);
     const axis = {stroke: soft, grid: {stroke: line, width: 1}, ticks: {show: false}, font: FONT};
     return {
-      width: plot.clientWidth, height: plot.clientHeight, padding: [10, 16, timed ? 0 : 4, 0],
+      width: plot.clientWidth, height: plot.clientHeight, padding: [16, MARGIN, timed ? 0 : 4, 0],
       cursor: {
         sync: figure.dataset.sync ? {key: figure.dataset.sync, setSeries: false} : undefined,
         drag: {x: true, y: false, setScale: true}, y: false, points: {size: (chart, index) => data.series[index - 1].bound ? 0 : 6},
       },
       legend: {show: false},
-      scales: {x: {time: true}, y: {range: (chart, low, high) => [0, high > 0 ? high * 1.08 : 1]}},
+      scales: {x: {time: true}, y: {range: (chart, low, high) => [0, (made.get(figure)?.data ?? data).ceiling ?? (high > 0 ? high * 1.08 : 1)]}},
       axes: [
         {...axis, size: timed ? 26 : 0, space: 64, values: (chart, values) => values.map(value => timed ? clock(value) : "")},
         {...axis, size: 44, space: 30, ...(data.whole ? {incrs: WHOLE} : {}), values: (chart, values) => ticks(values, data.unit)},
       ],
       series: [{}, ...data.series.map(series => ({
-        label: series.label, width: series.bound ? 1 : 1.5, spanGaps: false,
+        label: series.label, width: THIN.includes(series.colour) ? 1 : 1.5, spanGaps: false, // prose: the key's name
         stroke: strokeOf(series, data), fill: series.fill ? colour(`c${series.colour}`, .1) : undefined,
-        dash: series.dashed ? [4, 3] : undefined, points: {show: false},
+        dash: series.colour === LIMIT ? [4, 3] : undefined, points: {show: false}, // prose: the key's name
         paths: series.stepped ? uPlot.paths.stepped({align: 1}) : undefined,
       }))],
       hooks: {setCursor: [chart => {
@@ -76,6 +79,7 @@
         decide(figure, chart.cursor.idx == null ? null : at.data.time[chart.cursor.idx]);
       }], draw: [chart => {
         drawLimits(chart, made.get(figure)?.data ?? data);
+        drawPeaks(chart, made.get(figure)?.data ?? data);
         drawCauses(chart, made.get(figure)?.data ?? data);
         if (figure.dataset.part === "replicas") drawWaits(chart);
       }]},
@@ -94,21 +98,51 @@
       return fade;
     };
   }
-  // The name and the value of each limit, at the right end of its line.
+  // The position of each limit's name in the margin, from the top: at its line, but at least one line of text below the previous
+  // one, and not below the plot.
+  function placeLabels(heights, bottom) {
+    const order = heights.map((height, index) => [height, index]).sort(([one], [other]) => one - other), places = [];
+    let free = -Infinity;
+    for (const [height, index] of order) { places[index] = Math.max(height, free); free = places[index] + LINE; }
+    let limit = bottom;
+    for (const [, index] of order.reverse()) { places[index] = Math.min(places[index], limit); limit = places[index] - LINE; }
+    return places;
+  }
+  // The name and the value of each limit, in the margin next to the end of its line.
   function drawLimits(chart, {series, unit}) {
-    const {ctx, bbox} = chart, ratio = devicePixelRatio;
+    const {ctx, bbox} = chart, ratio = devicePixelRatio, right = bbox.left + bbox.width;
+    const limits = series.filter(({bound, values}) => bound && values[0] != null)
+      .map(({label, values}) => ({text: `${label} ${number(values[0], unit)}`, y: chart.valToPos(values[0], "y", true)}))
+      .filter(({y}) => y >= bbox.top - ratio && y <= bbox.top + bbox.height);
+    const places = placeLabels(limits.map(({y}) => y / ratio), (bbox.top + bbox.height) / ratio);
     ctx.save();
     ctx.font = `${11 * ratio}px ${FAMILY}`;
-    ctx.textAlign = "right";
-    ctx.textBaseline = "alphabetic";
-    for (const {bound, label, values} of series) {
-      const y = bound && values[0] != null ? chart.valToPos(values[0], "y", true) : -1;
-      if (y < bbox.top - ratio || y > bbox.top + bbox.height) continue;
-      const text = `${label} ${number(values[0], unit)}`, right = bbox.left + bbox.width - 4 * ratio, up = y - bbox.top < 14 * ratio ? y + 12 * ratio : y - 4 * ratio;
-      ctx.fillStyle = colour("card", .8);
-      ctx.fillRect(right - ctx.measureText(text).width - 2 * ratio, up - 10 * ratio, ctx.measureText(text).width + 4 * ratio, 13 * ratio);
-      ctx.fillStyle = colour("soft");
-      ctx.fillText(text, right, up);
+    ctx.textAlign = "left";
+    ctx.textBaseline = "middle";
+    ctx.lineWidth = ratio;
+    ctx.setLineDash([]);
+    ctx.strokeStyle = colour("limit");
+    ctx.fillStyle = colour("soft");
+    limits.forEach(({text, y}, index) => {
+      ctx.beginPath(); ctx.moveTo(right, y); ctx.lineTo(right + 6 * ratio, places[index] * ratio); ctx.stroke();
+      ctx.fillText(text, right + 9 * ratio, places[index] * ratio);
+    });
+    ctx.restore();
+  }
+  // A mark above the plot for each peak that the scale cuts off, the highest with its value.
+  function drawPeaks(chart, {peaks, unit}) {
+    const {ctx, bbox} = chart, ratio = devicePixelRatio, end = bbox.left + bbox.width;
+    const shown = (peaks ?? []).map(([time, value]) => [chart.valToPos(time, "x", true), value]).filter(([x]) => x >= bbox.left && x <= end);
+    const highest = Math.max(...shown.map(([, value]) => value));
+    ctx.save();
+    ctx.font = `${11 * ratio}px ${FAMILY}`;
+    ctx.fillStyle = colour("soft");
+    for (const [x, value] of shown) {
+      ctx.beginPath(); ctx.moveTo(x - 3 * ratio, bbox.top - ratio); ctx.lineTo(x + 3 * ratio, bbox.top - ratio); ctx.lineTo(x, bbox.top - 6 * ratio); ctx.fill();
+      if (value !== highest) continue;
+      const isLate = x > (bbox.left + end) / 2;
+      ctx.textAlign = isLate ? "right" : "left";
+      ctx.fillText(`p99 ${number(value, unit)}`, x + (isLate ? -6 : 6) * ratio, bbox.top - 3 * ratio);
     }
     ctx.restore();
   }
@@ -129,15 +163,13 @@
       if (x <= bbox.left || x >= bbox.left + bbox.width) continue;
       ctx.strokeStyle = ctx.fillStyle = colour("mark");
       if (kind === "cold") { ctx.beginPath(); ctx.arc(x, bbox.top + bbox.height - 10 * ratio, 3.5 * ratio, 0, 7); ctx.fill(); continue; }
-      ctx.setLineDash([3 * ratio, 3 * ratio]);
-      ctx.beginPath(); ctx.moveTo(x, bbox.top); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
+      ctx.lineWidth = ratio / 2;
+      ctx.setLineDash([]);
+      ctx.beginPath(); ctx.moveTo(x, bbox.top - 3 * ratio); ctx.lineTo(x, bbox.top + bbox.height); ctx.stroke();
       if (x < free) continue;
-      // Near the right end, where the limits have their names, the label is left of its line; below it may be a limit's line.
-      const width = ctx.measureText(text).width, left = x + width + 90 * ratio > bbox.left + bbox.width ? x - width - 3 * ratio : x + 3 * ratio;
-      ctx.fillStyle = colour("card");
-      ctx.fillRect(left, bbox.top, width, 13 * ratio);
-      ctx.fillStyle = colour("mark");
-      ctx.fillText(text, left, bbox.top + 10 * ratio);
+      // The name is above the plot, where no line runs through it.
+      const width = ctx.measureText(text).width;
+      ctx.fillText(text, x, bbox.top - 4 * ratio);
       free = x + 6 * ratio + width;
     }
     ctx.restore();
@@ -281,7 +313,7 @@
   });
   document.addEventListener("htmx:afterSwap", refresh);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { [...made.keys()].forEach(end); refresh(); });
-  window.ebbtide.charts = {refresh, made, wait, waits};
+  window.ebbtide.charts = {refresh, made, wait, waits, placeLabels};
   // The page is painted before its charts, which are static images until then.
   requestAnimationFrame(() => setTimeout(refresh));
 })();
