@@ -285,9 +285,8 @@ def test_a_failed_workload_shows_its_cause_and_the_remedies_in_place_of_charts(s
     site.backend.clock.sleep(700)
     page = Parsed(site.get("/workloads/runai-team-a/none").text)
     assert not page.all("figure")
-    assert (
-        "Cannot pull image example.com/none:v1: not found No container has written to its log. Edit image" in page.text
-    )
+    assert "Cannot pull image example.com/none:v1: not found Fix: correct image in the spec;" in page.text
+    assert "No container has written to its log. Edit image" in page.text
     assert "Call from a terminal" not in page.text
 
 
@@ -916,6 +915,25 @@ def test_a_rollback_of_a_failed_update_says_that_the_target_serves_already(site:
     assert "chat-00001 already serves all requests. This keeps it so until the next apply" in page.text
     assert "chat-00002 receives none even if it becomes ready: cannot pull image example.com/none:v2" in page.text
     assert "chat-00001 instead of chat-00001" not in page.text
+    site.backend.clock.sleep(700)
+    page = Parsed(site.get(BASE).text)
+    assert "Revision chat-00002 failed: cannot pull image example.com/none:v2: not found; chat-00001" in page.text
+    assert "Fix: correct image in the spec" in page.text
+    assert "Edit image Roll back Logs" in page.text
+    # The former revision serves, so its charts are of use.
+    assert page.all("figure")
+
+
+def test_the_message_about_an_apply_ends_with_the_rollout(site: Site) -> None:
+    apply_specs(site, "chat")
+    assert "Spec applied" not in Parsed(site.get(f"{BASE}?told=applied").text).text
+    assert "Scale updated" in Parsed(site.get(f"{BASE}?told=scale").text).text
+    text = SPEC.format(name="later", project="team-a", image="example.com/chat:v1", low=1, high=4)
+    site.backend.writes.submit(site.backend.logins.caller_of(""), site.backend.specs.documents(text))
+    part = site.get("/workloads/runai-team-a/later?told=applied", part=True).text
+    assert "Spec applied" in Parsed(part).text
+    # The updates of the page ask for the message too.
+    assert Parsed(part).all("section", id="workload")[0].attributes["hx-get"].endswith("?told=applied")
 
 
 def test_the_command_for_a_language_model_calls_its_chat_route(site: Site) -> None:

@@ -81,19 +81,10 @@ def read_server_hint(cluster: Cluster, live: LiveWorkload) -> str:
 
     The caller may lack the right to read logs; the sentence then has only what the pod's objects say.
     """
-    current = list_current_revisions(live)
-    pods = [
-        pod
-        for pod in reversed(live.pods)
-        if live.service is None or get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) in current
-    ]
-    pod = next((pod for pod in pods if not of_pod.has_ended(pod) and not of_pod.is_ready(pod)), None)
+    fix, pod, trouble = _diagnose(live)
     if pod is None:
-        # A quota rejects pods, so there is none that could tell.
-        return _suggest_fix(compute_status(live).why, live, {}, "")
-    trouble = find_download_trouble(pod, live.model_caches) or of_pod.find_trouble(pod, live.events)
+        return fix
     container = of_pod.find_server_container(pod)
-    fix = "" if trouble is None else _suggest_fix(trouble.words, live, pod, container)
     if trouble is not None and (trouble.kind != "crash" or trouble.unstarted):
         return fix
     started = parse_timestamp(get_at(of_pod.find_server_status(pod), "state", "running", "startedAt"))
@@ -113,6 +104,28 @@ def read_server_hint(cluster: Cluster, live: LiveWorkload) -> str:
     # A process that the kernel ends has no time to say why.
     parts = [fix or said] if crashed else [_explain_probe(cluster, live, pod, container), said]
     return "; ".join(filter(None, parts))
+
+
+def find_fix(live: LiveWorkload) -> str:
+    """Return the fix of what keeps the newest pod from becoming ready, as ``fix: ...``; empty without a known cause."""
+    return _diagnose(live)[0]
+
+
+def _diagnose(live: LiveWorkload) -> tuple[str, Object | None, of_pod.PodTrouble | None]:
+    """Return the fix of the newest pod that does not become ready, the pod, and its trouble."""
+    current = list_current_revisions(live)
+    pods = [
+        pod
+        for pod in reversed(live.pods)
+        if live.service is None or get_at(pod, "metadata", "labels", keys.KNATIVE_REVISION) in current
+    ]
+    pod = next((pod for pod in pods if not of_pod.has_ended(pod) and not of_pod.is_ready(pod)), None)
+    if pod is None:
+        # A quota rejects pods, so there is none that could tell.
+        return _suggest_fix(compute_status(live).why, live, {}, ""), None, None
+    trouble = find_download_trouble(pod, live.model_caches) or of_pod.find_trouble(pod, live.events)
+    fix = "" if trouble is None else _suggest_fix(trouble.words, live, pod, of_pod.find_server_container(pod))
+    return fix, pod, trouble
 
 
 def _suggest_fix(cause: str, live: LiveWorkload, pod: Object, container: str) -> str:

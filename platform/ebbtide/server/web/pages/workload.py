@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from ebbtide.cluster.client.protocol import MissingError
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
+from ebbtide.cluster.read.hints import find_fix
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.past import MAX_STEP_SECONDS, PastDecisions, replay_history
 from ebbtide.cluster.read.scaling_state import Replicas
@@ -133,6 +134,8 @@ DONE_MESSAGES: Final = {
     "rollback": "All requests are routed to the selected revision until the next apply.",
     "applied": "Spec applied. This page shows the rollout.",
 }
+#: Those that end with the change that they announce.
+PROGRESS: Final = {"suspend", "resume", "applied"}
 
 
 def show_workload(visit: PageVisit) -> Response:
@@ -146,6 +149,7 @@ def show_workload(visit: PageVisit) -> Response:
 def render_workload(visit: PageVisit, tab: str, context: dict[str, Any] | None = None) -> Response:
     """Render a tab of a workload, with a context other than the tab's own if one is given."""
     namespace, name = visit.place
+    told = visit.query("told")
     try:
         state = visit.backend.reads.status(visit.user, namespace, name)
         live = visit.backend.reads.workload(visit.user, namespace, name)
@@ -165,7 +169,7 @@ def render_workload(visit: PageVisit, tab: str, context: dict[str, Any] | None =
         slo=objectives.judge_workloads(visit, [state.value]).get(
             Ref(state.value.namespace, state.value.name), words.NO_SLO
         ),
-        message=DONE_MESSAGES.get(visit.query("told"), ""),
+        message="" if told in PROGRESS and state.value.settled else DONE_MESSAGES.get(told, ""),
         **{"row": state.value, **(context or CONTEXTS[tab](visit, live.value, state.value))},
     )
 
@@ -185,9 +189,11 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
     with suppress(SourceError):
         measured = measure_recent(visit, Ref(row.namespace, row.name), MINUTE_SECONDS, LOAD_REUSE_SECONDS)
     timed = measured if measured is not None and measured.place else None
+    is_bad = words.tone_of_phase(row.phase) == "bad"
     return {
         "row": add_loads(visit, [row])[0],
-        "last_line": logs.read_last_line(visit, live) if row.phase == "Failed" else "",
+        "last_line": logs.read_last_line(visit, live) if is_bad else "",
+        "fix": find_fix(live) if is_bad else "",
         "rate": timed.requests / (timed.end - timed.start) if timed and timed.end > timed.start else None,
         "mean": timed.total_seconds / timed.requests if timed and timed.requests else None,
         "events": list_events(live, OVERVIEW_EVENTS),
