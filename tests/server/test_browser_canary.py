@@ -46,7 +46,7 @@ def test_a_canary_is_promoted(sized_page: Page, size: str) -> None:
     page.get_by_role("link", name="Promote").click()
     assert find_violations(page) == []
     page.locator("dialog").get_by_role("button", name="Promote").click()
-    expect(page.locator("main > .notice.good")).to_contain_text("Promoting the canary")
+    expect(page.locator(".notice.good")).to_contain_text("Promoting the canary")
 
     page.goto("/cluster")
     expect(page.locator("#node-gpu-1")).to_contain_text("GPU shares")

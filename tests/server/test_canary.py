@@ -12,7 +12,8 @@ from test_web_form import fields, post  # noqa: E402
 from test_world import START, node, profiled  # noqa: E402
 
 from ebbtide.cluster.client.protocol import KNATIVE, POD  # noqa: E402
-from ebbtide.cluster.slo.source import Ref  # noqa: E402
+from ebbtide.cluster.slo.report import compute_report  # noqa: E402
+from ebbtide.cluster.slo.source import Bucket, Ref, WorkloadMeasurements  # noqa: E402
 from ebbtide.core.base import keys  # noqa: E402
 from ebbtide.core.base.paths import get_at  # noqa: E402
 from ebbtide.core.manifests.edit import edit_text  # noqa: E402
@@ -26,6 +27,7 @@ from ebbtide.sandbox.store import make_bare  # noqa: E402
 from ebbtide.sandbox.world import World  # noqa: E402
 from ebbtide.server.api.answers import NodeRow, ShareRow  # noqa: E402 - after the skip
 from ebbtide.server.web.pages import cluster as of_cluster  # noqa: E402
+from ebbtide.server.web.parts import canary  # noqa: E402
 from website import Parsed, Site, backend_of  # noqa: E402
 
 if TYPE_CHECKING:
@@ -91,12 +93,43 @@ def test_both_revisions_are_shown_side_by_side(site: Site) -> None:
     assert "25% of the requests go to search-00002" in page.text
     assert "Traffic 75% 25%" in page.text
     assert "Errors 0% 0%" in page.text
-    assert "p95 100 to 250 ms 100 to 250 ms" in page.text
+    assert "p95 100 to 250 ms 100 to 250 ms no measured difference" in page.text
+    assert "Not worse" in page.text
+    assert "Start canary" not in page.text
     rates = page.text.partition("Requests/s ")[2].split()[:2]
     assert float(rates[0]) == pytest.approx(3 * float(rates[1]), rel=0.3)
     assert [item.attributes["href"] for item in page.all("a") if "/do/" in item.attributes.get("href", "")][-2:] == [
         f"{SEARCH}/do/{name}" for name in ("promote", "abort")
     ]
+
+
+@pytest.mark.parametrize(
+    ("requests", "failed", "seconds", "tone"),
+    [
+        ((900, 100), (0, 0), (0.2, 0.2), "good"),
+        ((900, 99), (0, 99), (0.2, 9.0), "calm"),
+        ((99, 900), (0, 0), (0.2, 0.2), "calm"),
+        # One failure of 100 can be chance, ten cannot.
+        ((900, 100), (5, 1), (0.2, 0.2), "good"),
+        ((900, 100), (5, 10), (0.2, 0.2), "bad"),
+        ((900, 100), (0, 0), (0.2, 0.21), "good"),
+        ((900, 100), (0, 0), (0.2, 0.3), "wait"),
+        ((900, 100), (0, 0), (0.3, 0.2), "good"),
+    ],
+)
+def test_the_verdict_on_a_canary(
+    requests: tuple[int, int], failed: tuple[int, int], seconds: tuple[float, float], tone: str
+) -> None:
+    rows = []
+    for count, errors, time in zip(requests, failed, seconds, strict=True):
+        ref = Ref("team-shop", "search")
+        buckets = (Bucket(10.0, count), Bucket(float("inf"), count))
+        measured = WorkloadMeasurements(
+            ref, 0.0, 900.0, place="gateway", requests=count, failed=errors, total_seconds=count * time, buckets=buckets
+        )
+        rows.append(compute_report({ref: measured}, {}).rows[0])
+    assert canary.judge_canary(*rows)[0] == tone
+    assert canary.judge_canary(None, rows[1])[0] == "calm"
 
 
 def test_a_canary_is_promoted(site: Site) -> None:
@@ -122,6 +155,11 @@ def test_a_canary_is_started_in_the_editor() -> None:
     world.apply(document())
     world.clock.sleep(60)
     with Site(backend_of(world.cluster, world.clock)) as site:
+        link = f"{SEARCH}/edit?canary=1"
+        assert Parsed(site.get(f"{SEARCH}/revisions").text).all("a", href=link)
+        prepared = fields(site.get(link).text)["yaml"]
+        assert "canaryPercent: 10\n" in prepared
+        assert "stableRevision: search-00001\n" in prepared
         values = fields(site.get(f"{SEARCH}/edit").text)
         changed: dict[tuple[str | int, ...], Any] = {
             ("spec", "image"): "example.com/search:v2",

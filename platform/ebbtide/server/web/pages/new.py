@@ -192,6 +192,8 @@ class EditorState:
 def show_editor(visit: PageVisit) -> Response:
     """Show the editor with a live workload's spec."""
     text = specs.write_live_spec(visit.read_workload().top, visit.backend.profile)
+    if visit.query("canary"):
+        text = canary.write_first_canary(visit, *visit.place, text)
     return _render_editor(visit, EditorState(text, visit.place))
 
 

@@ -257,7 +257,7 @@ def revisions_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict
     """Return the comparison of a canary's revisions, and its actions."""
     compared = canary.compare_revisions(visit, live, row)
     offers = actions.list_offers(visit, live, of_canary=True) if compared["canary"] else []
-    return {**compared, "canary_offers": offers}
+    return {**compared, "canary_offers": offers, "first_percent": canary.FIRST_PERCENT}
 
 
 def pods_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str, Any]:
