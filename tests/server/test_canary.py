@@ -25,7 +25,7 @@ from ebbtide.sandbox.services import PROFILE as DEMO  # noqa: E402
 from ebbtide.sandbox.services import demo_profile  # noqa: E402
 from ebbtide.sandbox.store import make_bare  # noqa: E402
 from ebbtide.sandbox.world import World  # noqa: E402
-from ebbtide.server.api.answers import NodeRow, ShareRow  # noqa: E402 - after the skip
+from ebbtide.server.api.answers import NodeRow  # noqa: E402 - after the skip
 from ebbtide.server.web.pages import cluster as of_cluster  # noqa: E402
 from ebbtide.server.web.parts import canary  # noqa: E402
 from website import Parsed, Site, backend_of  # noqa: E402
@@ -221,19 +221,11 @@ def demo_backend(world: World, **settings: Any) -> Backend:
 # The GPU map.
 
 
-def test_a_color_depends_only_on_the_workload() -> None:
-    def row(*names: str) -> NodeRow:
-        shares = tuple(ShareRow(keys.GPU_SHARED, 1.0, name, "shop", f"{name}-pod") for name in names)
-        return NodeRow("gpu-1", True, True, "", {keys.GPU_SHARED: "4"}, shares)
-
-    few, many = of_cluster.assign_colors([row("chat")]), of_cluster.assign_colors([row("a", "b", "chat", "z")])
-    assert few["shop", "chat"] == many["shop", "chat"]
-
-
 def test_a_share_is_shown_as_a_part_of_a_gpu_with_its_memory() -> None:
     profile = demo_profile()
     row = NodeRow("gpu-1", True, True, "NVIDIA-A100-SXM4-80GB-SHARED", {}, ())
     pool = of_cluster.find_pool(row, profile)
 
     assert of_cluster.describe_size(keys.GPU_SHARED, 1.0, pool) == "0.25 GPU, 20 GiB"
+    assert of_cluster.describe_size(keys.GPU_SHARED, 8.0, pool) == "2 GPUs, 160 GiB"
     assert of_cluster.describe_size(keys.GPU_SHARED, 1.0, None) == ""

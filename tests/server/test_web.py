@@ -237,6 +237,7 @@ def test_every_tab_of_a_workload_renders(site: Site, tab: str) -> None:
         "/workloads",
         "/projects",
         "/cluster",
+        "/cluster/doctor",
         "/new",
         "/simulate",
         BASE,
@@ -462,6 +463,7 @@ def test_the_picture_of_a_node_shows_which_workload_holds_each_gpu() -> None:
             if "x" in item.attributes
         ]
         assert parts == [("0.0%", "50.0%"), ("50.0%", "12.5%"), ("62.5%", "37.5%")]
+        assert len(page.all("rect", class_="held other")) == 2
         # A pod without a workload has no page to link to.
         assert not page.all("a", href="/workloads/runai-a/chat")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import Final
-from zlib import crc32
 
 from starlette.responses import Response
 
@@ -21,7 +20,6 @@ from ebbtide.server.web.parts.shared import label_gpus, list_gpus, sum_gpus
 
 #: The maximum number of lines that separate devices or slices in a picture.
 MAX_MARKS: Final = 64
-COLOURS: Final = 10
 SEVERITIES: Final = ("error", "warning")
 
 
@@ -36,8 +34,7 @@ class PictureSection:
     amount: float
     start: float
     width: float
-    #: The workload's color, the same on all pages and at all times; None is free.
-    colour: int | None
+    is_free: bool = False
     #: The part of a GPU and its memory, if the profile knows the node's GPU; empty for whole GPUs without a known memory.
     size: str = ""
 
@@ -71,12 +68,6 @@ class NodeCard:
     memory: str
 
 
-def assign_colors(rows: list[NodeRow]) -> dict[tuple[str, str], int]:
-    """Return a color for each workload that holds GPUs; it depends only on the workload's namespace and name."""
-    holders = {(share.namespace, share.name) for row in rows for share in row.holders}
-    return {holder: crc32("/".join(holder).encode()) % COLOURS for holder in holders}
-
-
 def find_pool(row: NodeRow, profile: Profile) -> NodePool | None:
     """Return the profile's node pool of a node, by its GPU product; NVIDIA's label names the sharing after the product."""
     products = {row.product, row.product.removesuffix("-SHARED")}
@@ -90,17 +81,16 @@ def describe_size(resource: str, amount: float, pool: NodePool | None) -> str:
     counts = BACKENDS[pool.backend].advertises(pool)
     whole = counts.get(resource, 1)
     share = amount / whole
+    noun = "GPUs" if share > 1 else "GPU"
     memory = f", {words.format_memory(share * pool.gpu_memory_mebibytes * 2**20)}" if pool.gpu_memory_mebibytes else ""
-    return f"{words.format_decimal(share)} GPU{memory}" if memory or share != amount else ""
+    return f"{words.format_decimal(share)} {noun}{memory}" if memory or share != amount else ""
 
 
-def draw_gpu_pictures(
-    row: NodeRow, colour: dict[tuple[str, str], int], pool: NodePool | None = None
-) -> list[GpuPicture]:
+def draw_gpu_pictures(row: NodeRow, pool: NodePool | None = None) -> list[GpuPicture]:
     """Return a picture for each GPU resource of a node."""
     return [
         draw_gpu_picture(
-            resource, total, sorted(shares, key=lambda share: (share.namespace, share.name, share.pod)), colour, pool
+            resource, total, sorted(shares, key=lambda share: (share.namespace, share.name, share.pod)), pool
         )
         for resource, total, shares in list_gpus(row)
     ]
@@ -110,7 +100,6 @@ def draw_gpu_picture(
     resource: str,
     total: float,
     shares: list[ShareRow],
-    colour: dict[tuple[str, str], int],
     pool: NodePool | None = None,
 ) -> GpuPicture:
     """Return the picture of one resource: its holders side by side, then the free part."""
@@ -123,14 +112,14 @@ def draw_gpu_picture(
         name = share.name or "workload in a namespace you cannot access"
         holder = (share.namespace, share.name)
         size = describe_size(resource, share.amount, pool)
-        part = PictureSection(name, *holder, share.pod, share.amount, at, width, colour[holder], size)
+        part = PictureSection(name, *holder, share.pod, share.amount, at, width, size=size)
         parts.append(part)
         amount = share.amount + (holders[holder].amount if holder in holders else 0.0)
         size = describe_size(resource, amount, pool)
         holders[holder] = replace(holders.get(holder, part), amount=amount, size=size)
         at += width
     if total > used:
-        parts.append(PictureSection("free", "", "", "", total - used, at, 100 - at, None))
+        parts.append(PictureSection("free", "", "", "", total - used, at, 100 - at, is_free=True))
     marks = tuple(index / whole * 100 for index in range(1, int(whole))) if whole <= MAX_MARKS else ()
     return GpuPicture(resource, label_gpus(resource), total, used, tuple(parts), tuple(holders.values()), marks)
 
@@ -141,11 +130,10 @@ def show_cluster(visit: PageVisit) -> Response:
         rows, age, hidden = read.value, read.age, ""
     except ForbiddenError as error:
         rows, age, hidden = [], visit.backend.age(), str(error)
-    colour = assign_colors(rows)
     cards = [
         NodeCard(
             row,
-            tuple(draw_gpu_pictures(row, colour, find_pool(row, visit.backend.profile))),
+            tuple(draw_gpu_pictures(row, find_pool(row, visit.backend.profile))),
             words.format_decimal(parse_amount(row.allocatable.get("cpu", "0"))),
             words.format_memory(parse_amount(row.allocatable.get("memory", "0"))),
         )
