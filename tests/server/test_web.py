@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import serving
 import situations
-from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, MissingError
+from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, NAMESPACE, QUEUE, MissingError
 from ebbtide.cluster.read import status
 from ebbtide.cluster.read.inventory import parse_timestamp
 from ebbtide.cluster.slo.source import (
@@ -838,6 +838,49 @@ def test_a_forbidden_action_shows_the_reason_and_is_not_performed(guarded: Site)
             assert "your account is not allowed to" in answer.text
     with entered(guarded, WRITER) as visitor:
         assert guarded.send(f"{BASE}/do/delete", {"typed": "chat"}, visitor=visitor).status_code == 303
+
+
+def test_a_project_is_created(site: Site) -> None:
+    assert Parsed(site.get("/projects").text).all("a", id="new-project")
+    form = {"name": "audio", "gpus": "2", "cpu": "16", "memory": "64Gi", "members": "jane, group:ml"}
+    answer = site.send("/projects/new", form, form_page="/projects/new")
+    assert answer.headers["location"] == "/projects?told=audio"
+    text = Parsed(site.get("/projects?told=audio").text).text
+    assert "Project audio created." in text
+    assert "Members jane group:ml" in text
+    queue = site.cluster.get(QUEUE, "audio")
+    assert queue["spec"]["resources"]["cpu"]["quota"] == 16000
+    assert "created" not in Parsed(site.get("/projects?told=other").text).text
+    # An existing one is not changed.
+    again = site.send("/projects/new", {"name": "audio", "cpu": "1"}, form_page="/projects/new")
+    assert again.status_code == 422
+    assert "project audio exists" in Parsed(again.text).text
+    assert site.cluster.get(QUEUE, "audio") == queue
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("name", "Team A"), ("gpus", "-1"), ("cpu", "nan"), ("memory", "lots"), ("members", "role:x")]
+)
+def test_an_invalid_field_of_a_project_is_named(site: Site, field: str, value: str) -> None:
+    answer = site.send("/projects/new", {"name": "audio", field: value}, form_page="/projects/new")
+    assert answer.status_code == 422
+    page = Parsed(answer.text)
+    assert "invalid" in page.text
+    # The values are kept.
+    assert page.all("input", name=field, value=value)
+    with pytest.raises(MissingError):
+        site.cluster.get(NAMESPACE, "runai-audio")
+
+
+def test_who_may_not_create_namespaces_sees_the_reason(guarded: Site) -> None:
+    with entered(guarded, WRITER) as visitor:
+        page = Parsed(guarded.get("/projects", visitor=visitor).text)
+        assert not page.all("a", id="new-project")
+        assert "your account is not allowed to create namespaces" in page.text
+        answer = guarded.send("/projects/new", {"name": "audio"}, form_page="/projects/new", visitor=visitor)
+        assert answer.status_code == 422
+    with pytest.raises(MissingError):
+        guarded.cluster.get(NAMESPACE, "runai-audio")
 
 
 def test_a_read_only_server_disables_all_actions() -> None:

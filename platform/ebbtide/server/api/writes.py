@@ -14,6 +14,7 @@ from ebbtide.cluster.watch.groups import TOPS
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import revisions
 from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep
+from ebbtide.cluster.write.projects import ProjectRequest, plan_project
 from ebbtide.cluster.write.removal import Removal, plan_removal, remove_workload
 from ebbtide.cluster.write.rollout import needs_rollout
 from ebbtide.core.base.operations import Operation
@@ -176,6 +177,26 @@ class Writes:
         if reason := change.explain_no(live, values):
             raise protocol.RefusedError(reason)
         return change.perform(cluster, live, values).done
+
+    def create_project(self, caller: Caller, request: ProjectRequest) -> None:
+        """Create a project, as ``ebbtide project create`` does.
+
+        Raises:
+            ValueError: the profile does not support a setting of the request; the message is for the user.
+            ExistsError: the project's namespace exists.
+            RefusedError: the cluster rejects an object; nothing is written.
+            CutShortError: a write failed after others succeeded.
+        """
+        cluster, profile = self._connection.connect_for_writing(caller), self._connection.profile
+        steps = plan_project(cluster, request, profile)
+        if next(step for step in steps if protocol.kind_of(step.item) == protocol.NAMESPACE).verdict != "create":
+            raise protocol.ExistsError(f"project {request.name} exists")
+        _raise_refused(steps, force=False)
+        done: list[str] = []
+        with _report_partial_writes(done):
+            applying.write_workload(
+                cluster, steps, self._connection.clock, done=lambda step: done.append(_describe_write(step))
+            )
 
     # Requests to workloads, which can start replicas.
 

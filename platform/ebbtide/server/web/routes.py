@@ -83,6 +83,8 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("GET", "/costs", costs.show_costs),
     PageRoute("POST", "/costs", costs.start_report),
     PageRoute("GET", "/projects", projects.show_projects),
+    PageRoute("GET", "/projects/new", projects.show_new_project),
+    PageRoute("POST", "/projects/new", projects.create_project),
     PageRoute("GET", "/cluster", cluster.show_cluster),
     PageRoute("GET", "/cluster/doctor", cluster.show_findings),
 )

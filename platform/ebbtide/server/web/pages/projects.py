@@ -5,22 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
+from urllib.parse import quote
 
 from starlette.responses import Response
 
-from ebbtide.cluster.client.protocol import ClusterError
+from ebbtide.cluster.client.protocol import NAMESPACE, ClusterError
 from ebbtide.cluster.slo.source import Ref, SourceError
-from ebbtide.cluster.write.projects import list_published
+from ebbtide.cluster.write.projects import ProjectRequest, list_published, parse_member
 from ebbtide.cluster.write.projects import read_projects as on_cluster
+from ebbtide.core.base import names
+from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.server.api.answers import ProjectUse
 from ebbtide.server.api.gpus import sum_held_gpus
 from ebbtide.server.web.parts import words
+from ebbtide.server.web.parts.errors import make_page_error
 from ebbtide.server.web.parts.frame import PageVisit
 from ebbtide.server.web.parts.shared import GROUPS, QuotaUse, list_quota_uses
 
 #: The time of the requests to an endpoint's models, which is that of their limit, and for which the numbers are reused.
 SPAN_SECONDS: Final = 60.0
 REUSE_SECONDS: Final = 10.0
+#: No cluster has as many GPUs or cores.
+MAX_AMOUNT: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,4 +111,81 @@ def show_projects(visit: PageVisit) -> Response:
         key_limit=visit.backend.profile.spec.endpoint.limits.requests_per_minute_per_key,
         cards=[make_project_card(row, held.get(row.namespace, {})) for row in read.value],
         age=read.age,
+        why_no_project=explain_no_project(visit),
+        created=visit.query("told"),
     )
+
+
+# A new project.
+
+
+def show_new_project(visit: PageVisit) -> Response:
+    return _render_new_project(visit)
+
+
+def _render_new_project(visit: PageVisit, message: str = "", status: int = 200) -> Response:
+    return visit.render_page(
+        "new_project",
+        status,
+        page="projects",
+        values=visit.form,
+        message=message,
+        why_not=explain_no_project(visit),
+        has_quota=visit.backend.profile.spec.projects.quota != "none",
+    )
+
+
+def explain_no_project(visit: PageVisit) -> str:
+    """Return why the caller cannot create a project; empty if it may."""
+    if visit.backend.read_only:
+        return "this server is read-only"
+    if not visit.backend.allowed(visit.user, "create", NAMESPACE):
+        return "your account is not allowed to create namespaces; an administrator can run ebbtide project create"
+    return ""
+
+
+def create_project(visit: PageVisit) -> Response:
+    """Create a project with the caller's permissions; on an error, show the dialog again with the reason."""
+    if why := explain_no_project(visit):
+        return _render_new_project(visit, why, 422)
+    try:
+        request = parse_project(visit.form)
+        visit.backend.writes.create_project(visit.user, request)
+    except ValueError as error:
+        return _render_new_project(visit, str(error), 422)
+    except ClusterError as error:
+        page = make_page_error(error)
+        if page.status in {401, 500}:
+            raise
+        return _render_new_project(visit, page.text, 422)
+    return visit.redirect(f"/projects?told={quote(request.name)}")
+
+
+def parse_project(form: Mapping[str, str]) -> ProjectRequest:
+    """Return the project that a form describes.
+
+    Raises:
+        ValueError: a field is not valid.
+    """
+    fields = {name: form.get(name, "").strip() for name in ("name", "gpus", "cpu", "memory", "members")}
+    if not names.LABEL.fullmatch(fields["name"]):
+        raise ValueError("invalid name: must be lowercase letters, digits and dashes, as in team-a")
+    if fields["memory"] and parse_whole_quantity(fields["memory"]) is None:
+        raise ValueError(f"invalid memory {fields['memory']}: must be a quantity, as in 256Gi")
+    return ProjectRequest(
+        fields["name"],
+        _parse_amount("GPUs", fields["gpus"]),
+        _parse_amount("CPU cores", fields["cpu"]),
+        fields["memory"] or None,
+        add=tuple(map(parse_member, fields["members"].replace(",", " ").split())),
+    )
+
+
+def _parse_amount(label: str, text: str) -> float | None:
+    try:
+        amount = float(text) if text else None
+    except ValueError:
+        amount = -1.0
+    if amount is not None and not 0 <= amount < MAX_AMOUNT:
+        raise ValueError(f"invalid {label} {text}: must be a number from 0 to {MAX_AMOUNT - 1}")
+    return amount
