@@ -1024,7 +1024,9 @@ def test_a_kserve_workload_is_suspended_and_resumed(site: Site) -> None:
         == "true"
     )
     site.backend.clock.sleep(10)
-    assert "do-resume" in site.get(base).text
+    text = site.get(base).text
+    assert "do-resume" in text
+    assert "ebbtide resume" not in text
     assert site.send(f"{base}/do/resume", {}).headers["location"] == f"{base}?told=resume"
 
 
