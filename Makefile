@@ -104,6 +104,7 @@ demo-ui: setup-serve $(if $(filter kind,$(CLUSTER)),$(VENV)/.e2e) ## Serve the w
 	@SOURCE=$(SOURCE) bash tools/demo-ui.sh $(filter kind,$(CLUSTER))
 
 picture: setup-test ## Take the pictures of the README and the site (needs Chromium)
+	$(BIN)/python tools/terminal.py
 	$(BIN)/python tools/picture.py
 
 # Each file runs in one process, which builds its clusters, servers and browsers once, and the files that take long come first

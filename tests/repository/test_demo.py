@@ -1,4 +1,4 @@
-"""The screen that ``make demo`` prints."""
+"""The screen that ``make demo`` prints, and the recorded terminal of the README."""
 
 from __future__ import annotations
 
@@ -19,3 +19,12 @@ def test_the_demo_fits_on_one_screen() -> None:
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["SPEC", "SERVICE", "COST", "REASONS"]
     assert len(lines) <= 50
     assert max(map(len, lines)) <= 80
+
+
+def test_the_recorded_terminal_is_what_the_commands_print() -> None:
+    """``python tools/terminal.py`` records it again."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "tools" / "terminal.py", "--check"], capture_output=True, text=True, timeout=60
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
