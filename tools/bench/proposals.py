@@ -77,12 +77,14 @@ def read_counts(file: Path, days: int) -> list[bytes]:
     return [f"time,count\n{text}".encode() for text in rows]
 
 
-def prepare(log: bytes, block: Mapping[str, Any], profile: Profile, **fields: Any) -> PreparedCase:
+def prepare(
+    log: bytes, block: Mapping[str, Any], profile: Profile, start_up: str = START_UP, **fields: Any
+) -> PreparedCase:
     spec = {"image": "ghcr.io/acme/chat:1", "autoscaling": dict(block)}
     document = {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": {"name": "chat"}, "spec": spec}
     (loaded,) = texts.load_text(json.dumps(document).encode(), "", profile)
     request = SimulationRequest(
-        json.dumps(document), "requests.csv", log, server=SERVER, start_up=START_UP, slo=SLO, **fields
+        json.dumps(document), "requests.csv", log, server=SERVER, start_up=start_up, slo=SLO, **fields
     )
     return prepare_case(request, loaded, profile, "tune")
 
