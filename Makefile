@@ -105,6 +105,7 @@ demo-ui: setup-serve $(if $(filter kind,$(CLUSTER)),$(VENV)/.e2e) ## Serve the w
 
 picture: setup-test ## Take the pictures of the README and the site (needs Chromium)
 	$(BIN)/python tools/terminal.py
+	$(BIN)/python tools/glossary.py
 	$(BIN)/python tools/picture.py
 
 # Each file runs in one process, which builds its clusters, servers and browsers once, and the files that take long come first
@@ -280,7 +281,7 @@ $(VENV)-site/.made: requirements/site.txt
 	$(VENV)-site/bin/pip install --quiet --require-hashes -r requirements/site.txt
 	@touch $@
 
-site: $(VENV)-site/.made ## Build the documentation site in build/site, and check its links
+site: $(VENV)-site/.made assets ## Build the documentation site in build/site, and check its links
 	@NO_COLOR=1 $(VENV)-site/bin/python tools/site_builder/build.py
 
 overlays: setup ## Render each overlay without kustomize plugins to build/overlays

@@ -1,10 +1,12 @@
-"""The screen that ``make demo`` prints, and the recorded terminal of the README."""
+"""The screen that ``make demo`` prints, and the pictures that tools draw."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,10 +23,11 @@ def test_the_demo_fits_on_one_screen() -> None:
     assert max(map(len, lines)) <= 80
 
 
-def test_the_recorded_terminal_is_what_the_commands_print() -> None:
-    """``python tools/terminal.py`` records it again."""
+@pytest.mark.parametrize("tool", ["terminal", "glossary"])
+def test_the_drawn_pictures_are_what_their_tool_draws(tool: str) -> None:
+    """``python tools/terminal.py`` and ``python tools/glossary.py`` draw them again."""
     done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "terminal.py", "--check"], capture_output=True, text=True, timeout=60
+        [sys.executable, ROOT / "tools" / f"{tool}.py", "--check"], capture_output=True, text=True, timeout=60
     )
 
     assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""Build the documentation site in ``build/site`` from ``docs``, and check its links.
+"""Build the documentation site in ``build/site`` from ``docs``, and check its links and what its search finds.
 
 GitHub shows the same pages, so their links are relative, and some lead out of ``docs``. The copy that the generator reads
 has the files behind those links too, as text. ``README.md`` becomes ``index.md``.
@@ -6,6 +6,7 @@ has the files behind those links too, as text. ``README.md`` becomes ``index.md`
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -23,6 +24,15 @@ BUILD: Final = ROOT / "build"
 SOURCE: Final = BUILD / "site-source"
 SITE: Final = BUILD / "site"
 CONFIG: Final = Path(__file__).parent / "zensical.toml"
+#: The mark and the typeface of the product's page, and the site's own style.
+STATIC: Final = ROOT / "platform" / "ebbtide" / "server" / "web" / "static"
+ASSETS: Final = (STATIC / "icon.svg", STATIC / "vendor" / "geist.woff2", CONFIG.with_name("site.css"))
+#: Words that readers search for, and the section whose title has them: search prefers titles.
+SEARCHES: Final = {
+    "scale to zero": "write-specs.html#scale-to-zero",
+    "panic window": "glossary.html#panic-window",
+    "burn rate": "glossary.html#burn-rate",
+}
 #: Folder of the copies of files outside ``docs``.
 OUTSIDE: Final = "repository"
 FENCE: Final = re.compile(r"^(?P<fence>```[\w-]*) (?P<rest>[^\n`]+)$", re.MULTILINE)
@@ -32,7 +42,7 @@ CODE: Final = re.compile(r"^ *```.*?^ *```$", re.MULTILINE | re.DOTALL)
 
 
 def copy_docs() -> None:
-    """Copy ``docs`` and the files that it links to."""
+    """Copy ``docs``, the files that it links to, and the site's assets."""
     shutil.rmtree(SOURCE, ignore_errors=True)
     for file in sorted(DOCS.rglob("*")):
         if file.is_dir():
@@ -43,6 +53,9 @@ def copy_docs() -> None:
             target.with_name(target.name.replace("README.md", "index.md")).write_text(convert_page(file))
         else:
             shutil.copyfile(file, target)
+    (SOURCE / "assets").mkdir()
+    for file in ASSETS:
+        shutil.copy(file, SOURCE / "assets")
 
 
 def convert_page(page: Path) -> str:
@@ -144,6 +157,14 @@ def list_navigation_faults(nav: Any, source: Path) -> list[str]:
     ]
 
 
+def list_search_faults(index: Path) -> list[str]:
+    """Return the searches for which no section of the index has the title and the place that ``SEARCHES`` names."""
+    titles = {item["location"]: item["title"].lower() for item in json.loads(index.read_text())["items"]}
+    return [
+        f"search for {words!r}: no section {place}" for words, place in SEARCHES.items() if titles.get(place) != words
+    ]
+
+
 def main() -> int:
     """Build the site and print its faults."""
     copy_docs()
@@ -153,6 +174,7 @@ def main() -> int:
     generator = Path(sys.executable).with_name("zensical")
     subprocess.run([generator, "build", "--clean", "--config-file", BUILD / CONFIG.name], check=True, cwd=BUILD)
     faults += [f"broken link: {link}" for link in list_broken_links(SITE)]
+    faults += list_search_faults(SITE / "search.json")
     for fault in faults:
         sys.stderr.write(f"{fault}\n")
     if not faults:
