@@ -38,52 +38,60 @@ help: ## List the targets
 
 $(VENV)/.runtime: requirements/runtime.txt requirements/build.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; say which: make PYTHON=python3.12")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --require-hashes -r requirements/build.txt -r requirements/runtime.txt
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	$(BIN)/python -m compileall -q platform/ebbtide
+	@echo ".venv: the command line; from PyPI 16 packages, 12 MB installed"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/build.txt -r requirements/runtime.txt
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -q platform/ebbtide
 	@touch $@
 
 $(VENV)/.e2e: $(VENV)/.test requirements/e2e.txt
-	$(BIN)/pip install --quiet --require-hashes -r requirements/e2e.txt
+	@echo ".venv: the tests on a cluster, from PyPI"
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/e2e.txt
 	@touch $@
 
 $(VENV)/.simulate: $(VENV)/.runtime requirements/simulate.txt
-	$(BIN)/pip install --quiet --require-hashes -r requirements/simulate.txt
+	@echo ".venv: the simulator; from PyPI numpy, numba and its compiler, 252 MB installed"
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/simulate.txt
 	@touch $@
 
 $(VENV)/.serve: $(VENV)/.simulate requirements/serve.txt $(ASSETS)/.made
-	$(BIN)/pip install --quiet --require-hashes -r requirements/serve.txt
+	@echo ".venv: the server and the clients of a cluster; from PyPI 41 packages, 114 MB installed"
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/serve.txt
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.serve $(VENV)/.release $(LANGUAGE_SERVICE)/.made requirements/test.txt requirements/serve-test.txt
-	$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt -r requirements/serve-test.txt
+	@echo ".venv: tests and linters, from PyPI"
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/test.txt -r requirements/serve-test.txt
 	@touch $@
 
-# The YAML service of editors, 27 MB, for the test of the schema.
 $(LANGUAGE_SERVICE)/.made: tools/language_service/package.json tools/language_service/package-lock.json
-	cd tools/language_service && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@echo "the YAML service of editors, for a test; from npm 27 MB"
+	@cd tools/language_service && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 $(VENV)/.test-core: $(VENV)/.runtime requirements/test-core.txt
-	$(BIN)/pip install --quiet --require-hashes -r requirements/test-core.txt
+	@echo ".venv: the tests of the core, from PyPI"
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/test-core.txt
 	@touch $@
 
 $(VENV)/.release: $(VENV)/.runtime requirements/release.txt
-	$(BIN)/pip install --quiet --require-hashes -r requirements/release.txt
+	@echo ".venv: the build of packages; from PyPI 27 packages, 25 MB installed"
+	@$(BIN)/pip install --quiet --require-hashes -r requirements/release.txt
 	@touch $@
 
 # Third-party libraries of the web page. npm verifies the hashes of the lock file and runs no scripts of the packages.
 $(ASSETS)/.made: tools/assets/package.json tools/assets/package-lock.json tools/assets/editor.js
-	cd tools/assets && npm ci --ignore-scripts --no-audit --no-fund --silent
-	mkdir -p $(ASSETS)
-	cd tools/assets/node_modules && cp htmx.org/dist/htmx.min.js uplot/dist/uPlot.iife.min.js uplot/dist/uPlot.min.css \
+	@echo "the libraries, the editor and the typeface of the page; from npm 20 MB"
+	@cd tools/assets && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@mkdir -p $(ASSETS)
+	@cd tools/assets/node_modules && cp htmx.org/dist/htmx.min.js uplot/dist/uPlot.iife.min.js uplot/dist/uPlot.min.css \
 	  $(CURDIR)/$(ASSETS) && cp htmx.org/LICENSE $(CURDIR)/$(ASSETS)/htmx.txt && cp uplot/LICENSE $(CURDIR)/$(ASSETS)/uPlot.txt
-	cd tools/assets && node_modules/.bin/esbuild editor.js --bundle --minify --format=iife --global-name=ebbtideEditor --target=es2022 \
+	@cd tools/assets && node_modules/.bin/esbuild editor.js --bundle --minify --format=iife --global-name=ebbtideEditor --target=es2022 \
 	  --legal-comments=none --log-level=warning --outfile=$(CURDIR)/$(ASSETS)/editor.min.js
-	cd tools/assets/node_modules && cat @codemirror/view/LICENSE @lezer/common/LICENSE @marijn/find-cluster-break/LICENSE crelt/LICENSE \
+	@cd tools/assets/node_modules && cat @codemirror/view/LICENSE @lezer/common/LICENSE @marijn/find-cluster-break/LICENSE crelt/LICENSE \
 	  style-mod/LICENSE w3c-keyname/LICENSE > $(CURDIR)/$(ASSETS)/editor.txt
-	cd tools/assets/node_modules/@fontsource-variable/geist && cp files/geist-latin-wght-normal.woff2 $(CURDIR)/$(ASSETS)/geist.woff2 && \
+	@cd tools/assets/node_modules/@fontsource-variable/geist && cp files/geist-latin-wght-normal.woff2 $(CURDIR)/$(ASSETS)/geist.woff2 && \
 	  cp LICENSE $(CURDIR)/$(ASSETS)/geist.txt
 	@touch $@
 
@@ -311,9 +319,12 @@ lock: ## Update Python's lock files (needs uv)
 	  e2e/servers/llm/requirements.in -o e2e/servers/llm/requirements.txt
 
 package: $(VENV)/.release assets ## Build the sdist and the wheel in dist, test both, and write the bill of materials
-	rm -rf dist
-	$(BIN)/python -m build --no-isolation
-	$(BIN)/python tools/try_package.py dist
+	@rm -rf dist
+	@echo "dist: the sdist and the wheel; downloads nothing"
+	@mkdir -p build
+	@$(BIN)/python -m build --no-isolation >build/package.log 2>&1 || { cat build/package.log; exit 1; }
+	@echo "a test of both in an empty environment; from PyPI the packages of the command line, the simulator and the server"
+	@$(BIN)/python tools/try_package.py dist
 
 plugin: setup ## Write the archive of the kubectl plugin and its krew manifest to build/plugin; publishes nothing
 	@$(BIN)/python tools/publish/plugin.py

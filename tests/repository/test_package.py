@@ -112,3 +112,17 @@ def test_nothing_is_built_without_the_pages_libraries(source: Path, tmp_path: Pa
 
 def test_the_version_stands_once() -> None:
     assert not re.search(r"^version = ", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+
+
+def test_each_step_of_an_installation_prints_one_line() -> None:
+    """A recipe prints what it installs and from where, and not its commands."""
+    recipes = re.findall(
+        r"^(\$\((?:VENV|ASSETS|LANGUAGE_SERVICE)\)/\.\S+|package):.*\n((?:\t.*\n)+)",
+        (ROOT / "Makefile").read_text(),
+        re.MULTILINE,
+    )
+    lines = {target: re.sub(r"\\\n", "", recipe).splitlines() for target, recipe in recipes}
+
+    assert {"$(VENV)/.runtime", "$(VENV)/.serve", "$(ASSETS)/.made", "package"} <= {*lines}
+    assert [line for recipe in lines.values() for line in recipe if not line.startswith("\t@")] == []
+    assert [target for target, recipe in lines.items() if not any(line.startswith("\t@echo ") for line in recipe)] == []
