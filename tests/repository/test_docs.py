@@ -48,6 +48,8 @@ CODE = re.compile(r"`[^`\n]*`")
 ELISION = "..."
 CUT = "…"
 REFUSED = "refused"
+MAX_README_WORDS = 900
+MAX_GUIDE_WORDS = 45_000
 
 
 @dataclass(frozen=True)
@@ -307,6 +309,14 @@ def test_the_recipes_list_existing_files() -> None:
         paths = re.findall(r"`((?:platform|tests|kustomize|docs)/[\w./-]+)`", section(title))
         assert paths, title
         assert [path for path in paths if not (ROOT / path).exists()] == [], title
+
+
+def test_the_pages_that_people_read_stay_short() -> None:
+    """Reference, decisions and studies are looked up. A figure that helps no decision belongs to a study."""
+    guides = [page for page in (ROOT / "docs").rglob("*.md") if page.parent.name not in {"reference", "adr", "studies"}]
+
+    assert len((ROOT / "README.md").read_text().split()) <= MAX_README_WORDS
+    assert sum(len(page.read_text().split()) for page in guides) <= MAX_GUIDE_WORDS
 
 
 def test_the_first_page_of_contributors_is_one_screen_of_existing_paths() -> None:
