@@ -289,7 +289,7 @@ $(VENV)-site/.made: requirements/site.txt
 	$(VENV)-site/bin/pip install --quiet --require-hashes -r requirements/site.txt
 	@touch $@
 
-site: $(VENV)-site/.made assets ## Build the documentation site in build/site, and check its links
+site: $(VENV)-site/.made assets ## Build the documentation site in build/site, and check its links (needs npm)
 	@NO_COLOR=1 $(VENV)-site/bin/python tools/site_builder/build.py
 
 overlays: setup ## Render each overlay without kustomize plugins to build/overlays

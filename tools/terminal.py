@@ -26,10 +26,10 @@ ROOT: Final = Path(__file__).parent.parent
 PICTURE: Final = ROOT / "docs" / "images" / "terminal.svg"
 COMMANDS: Final = (
     "ebbtide render --quiet --profile full docs/specs/rejected.yaml",
-    "ebbtide explain --profile full --field knative.dev/target docs/specs/chat.yaml",
+    "ebbtide explain --profile full --field knative.dev/metric docs/specs/chat.yaml",
     "ebbtide why moderate --demo --project team-b",
 )
-COLUMNS: Final = 104
+COLUMNS: Final = 108
 FONTS: Final = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 FONT_SIZE: Final = 13
 #: Width of a character of the usual monospaced fonts, as a share of their size.
