@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ebbtide.core import manifests
 from ebbtide.core.translation import model_catalog as catalog
 
-if TYPE_CHECKING:
-    from pathlib import Path
+POOLS = Path(__file__).parents[1] / "profiles" / "pools.yaml"
 
 
 def new(run: Any, *words: str) -> Any:
@@ -47,7 +47,10 @@ def test_new_proposes_devices_and_time_from_zero(run: Any) -> None:
     [
         (("--model", "llama-3.1-405b", "--gpu", "h100"), 1, "does not fit on 8 h100 with 85.5 GB each"),
         (("--model", "gpt-5", "--gpu", "h100"), 2, "model gpt-5 not found: use one of llama-3.1-8b"),
-        (("--model", "qwen3-8b", "--gpu", "0.5"), 2, "--model needs a GPU model in --gpu: use one of t4"),
+        (("--model", "qwen3-8b", "--gpu", "0.5"), 2, "or a GPU model in --gpu: use one of t4"),
+        (("--model", "qwen3-8b", "--gpu", "h100", "--profile", "full"), 2, "use one of default (a100-80gb)"),
+        (("--model", "qwen3-8b", "--gpu", "h100", "--profile", "built-in"), 1, "has no node pools with GPUs"),
+        (("--model", "llama-3.1-405b", "--profile", "full"), 1, "default: it does not fit on 8 a100-80gb"),
         (("--model", "qwen3-8b", "--gpu", "h100", "--image", "x"), 2, "remove --image and --args"),
         (("--model", "qwen3-8b", "--gpu", "h100", "--context", "50000"), 2, "must be a whole number from 1 to 40960"),
         (("--model", "qwen3-8b", "--gpu", "h100", "--threshold", "0.5"), 2, "invalid --threshold 0.5"),
@@ -59,6 +62,29 @@ def test_new_says_why_there_is_no_proposal(run: Any, words: tuple[str, ...], cod
 
     assert (ran.code, ran.out) == (code, "")
     assert text in ran.err
+
+
+@pytest.mark.parametrize(
+    ("gpu", "pool"),
+    [
+        ((), "h100"),
+        (("--gpu", "a100"), "a100"),
+        (("--gpu", "a100-80gb"), "a100"),
+        (("--gpu", "NVIDIA-A100-SXM4-80GB"), "a100"),
+    ],
+)
+def test_new_chooses_a_node_pool_of_the_profile(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: tuple[str, ...], pool: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = run("new", "--model", "llama-3.1-8b", "--profile", POOLS, *gpu)
+
+    assert ran.code == 0, ran.err
+    assert f"check --profile {POOLS} llama-3-1-8b.yaml" in ran.err
+    assert run("check", "--profile", POOLS, "llama-3-1-8b.yaml").code == 0
+    (document,) = manifests.read_documents((tmp_path / "llama-3-1-8b.yaml").read_bytes(), "out")
+    assert document.data["spec"]["nodePools"] == [pool]
+    assert document.data["spec"]["compute"] == {"gpuDevicesRequest": 1}
 
 
 def test_new_lists_the_models(run: Any) -> None:

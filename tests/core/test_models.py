@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from ebbtide.core import manifests
+from ebbtide.core.base.problems import select_errors
+from ebbtide.core.documents import profiles
+from ebbtide.core.documents.check import Batch
+from ebbtide.core.documents.model_specs import ModelRequest, choose_proposal, name_workload, propose_model
+from ebbtide.core.documents.texts import load_text
+from ebbtide.core.readers.reading import make_document
 from ebbtide.core.translation import model_catalog as catalog
+
+PROFILES = Path(__file__).parents[1] / "profiles"
+DEMO = Path(catalog.__file__).parents[2] / "sandbox" / "demo.yaml"
 
 H100 = 81_559
 
@@ -81,3 +93,54 @@ def test_more_memory_never_needs_more_gpus(model: catalog.LanguageModel) -> None
         sizes.append(float("inf") if proposal is None else proposal.devices * proposal.portion)
         assert proposal is None or proposal.needed <= proposal.available
     assert sizes == sorted(sizes, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["demo", "pools", "pools-mig", "mig-single", "time-slicing", "hami", "dra-1.34", "dra-1.33"]
+)
+def test_each_proposal_passes_check_on_its_node_pool_or_says_why_not(name: str) -> None:
+    profile, _ = profiles.load_profile(str(DEMO if name == "demo" else PROFILES / f"{name}.yaml"))
+    assert profile is not None
+    accepted = 0
+    for model in catalog.MODELS.values():
+        proposals = propose_model(ModelRequest(model, 8192, 8), profile)
+        assert [*proposals] == [pool.name for pool in profile.spec.node_pools]
+        for pool, proposal in proposals.items():
+            assert proposal.outcome
+            if not proposal.fields:
+                continue
+            accepted += 1
+            text = manifests.write_document(make_document(name_workload(model), proposal.fields))
+            (loaded,) = load_text(text.encode(), "spec", profile)
+            _, translation, problems = Batch(profile).add_document(loaded)
+            assert not select_errors(problems)
+            assert not {"GPU065", "GPU128"} & {problem.code for problem in problems}
+            assert translation is not None
+            assert translation.plan is not None
+            assert translation.plan.pool is not None
+            assert translation.plan.pool.name == pool
+        chosen = choose_proposal(proposals)
+        assert bool(chosen.fields) == any(proposal.fields for proposal in proposals.values())
+    assert (accepted > 0) == (name != "dra-1.33")
+
+
+@pytest.mark.parametrize(
+    ("profile", "memory", "share"),
+    [("mig", 0.5, "0.9"), ("hami", 0.5, "0.9"), ("kai-0.17", 0.5, "0.45"), ("devices", None, "0.9")],
+)
+def test_the_engine_gets_a_share_of_the_memory_that_it_sees(profile: str, memory: float | None, share: str) -> None:
+    loaded, _ = profiles.load_profile(str(PROFILES / f"{profile}.yaml"))
+    assert loaded is not None
+    (proposal,) = propose_model(ModelRequest(catalog.MODELS["llama-3.1-8b"], 8192, 8), loaded).values()
+
+    assert proposal.fields["compute"].get("gpuPortionRequest") == memory
+    assert proposal.fields["args"].endswith(f"--gpu-memory-utilization {share}")
+
+
+def test_the_proposal_that_takes_the_least_memory_is_chosen() -> None:
+    profile, _ = profiles.load_profile(str(PROFILES / "pools.yaml"))
+    assert profile is not None
+    # A whole L4 has more memory than a quarter of an A100, and less than a whole one.
+    for name, pool in (("qwen3-0.6b", "shared"), ("qwen2.5-7b", "l4"), ("qwen3-32b", "h100")):
+        chosen = choose_proposal(propose_model(ModelRequest(catalog.MODELS[name], 8192, 8), profile))
+        assert chosen.fields["nodePools"] == [pool]

@@ -20,7 +20,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.documents import profiles
 from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
-from ebbtide.sandbox.services import demo_profile
+from ebbtide.sandbox.services import PROFILE, demo_profile
 from ebbtide.sandbox.simulated import Simulated
 from ebbtide.server.web.parts.fields import list_fields
 from ebbtide.server.web.parts.specs import load_examples, read_spec
@@ -204,41 +204,49 @@ LARGE = {
 }
 
 
-@pytest.mark.parametrize(
-    ("gpu", "compute", "words"),
-    [
-        (
-            "h200",
-            {"gpuDevicesRequest": 2, "largeShmRequest": True},
-            "2 h200; each GPU needs 83.3 GB",
-        ),
-        ("l40s", None, "It does not fit on 8 l40s"),
-    ],
-)
-def test_a_known_model_fills_the_spec_as_ebbtide_new_does(
-    site: Site, run: Any, gpu: str, compute: dict[str, Any] | None, words: str
-) -> None:
-    chosen = {"model-name": "llama-3.1-70b", "model-gpu": gpu, "model-context": "8192", "model-requests": "8"}
-    if compute is None:
-        chosen |= {"model-requests": "80"}
+def test_a_known_model_fills_the_spec_as_ebbtide_new_does(site: Site, run: Any) -> None:
+    chosen = {"model-name": "llama-3.1-70b", "model-pool": "", "model-context": "8192", "model-requests": "8"}
     shown = post(site, "/new/form", {**LARGE, **chosen}).text
     filled = post(site, "/new/form", {**LARGE, **chosen, "do": "model"}).text
 
-    assert words in Parsed(shown).text
-    if compute is None:
-        assert fields(filled)["spec.image"] == LARGE["spec.image"]
-        return
+    assert "4 a100-80gb; each GPU needs 42.6 GB" in Parsed(shown).text
     (document,) = manifests.read_documents(texts(filled)["yaml"], "page")
-    spec = document.data["spec"]
-    assert spec["compute"] == compute
-    ran = run("new", "chat", "-o", "-", "--model", "llama-3.1-70b", "--gpu", gpu, "--min", "0", "--max", "9")
+    ran = run("new", "chat", "-o", "-", "--model", "llama-3.1-70b", "--profile", "full", "--min", "0", "--max", "9")
     (printed,) = manifests.read_documents(ran.out, "out")
-    assert {**spec, "compute": None} == {**printed.data["spec"], "compute": None}
+    assert document.data["spec"] == printed.data["spec"]
     assert "no errors" in Parsed(filled).text
 
 
+def test_a_known_model_that_does_not_fit_keeps_the_form(site: Site) -> None:
+    chosen = {"model-name": "llama-3.1-405b", "model-context": "8192", "model-requests": "8"}
+    page = post(site, "/new/form", {**LARGE, **chosen, "do": "model"}).text
+
+    assert "it does not fit on 8 a100-80gb" in Parsed(page).text
+    assert fields(page)["spec.image"] == LARGE["spec.image"]
+
+
+def test_the_first_card_of_the_demo_offers_and_fills_what_its_node_pools_have() -> None:
+    simulated = cluster()
+    backend = make_simulated_backend(simulated, demo_profile(), PROFILE, simulated.clock)
+    chosen = {"model-name": "llama-3.1-8b", "model-pool": "", "model-context": "8192", "model-requests": "8"}
+    with Site(backend) as site:
+        options = {
+            item.attributes.get("value"): item.attributes for item in Parsed(site.get("/new").text).all("option")
+        }
+        page = post(site, "/new/form", {**chosen, "metadata.name": "", "do": "model"}).text
+        refused = post(site, "/new/form", {**chosen, "model-pool": "shared", "do": "model"}).text
+
+    assert "disabled" not in options["llama-3.1-8b"]
+    assert "disabled" in options["llama-3.1-70b"]
+    (document,) = manifests.read_documents(texts(page)["yaml"], "page")
+    assert document.data["metadata"]["name"] == "llama-3-1-8b"
+    assert document.data["spec"]["nodePools"] == ["whole"]
+    assert "no errors" in Parsed(page).text
+    assert "Shared: 0.5 of a GPU is more than one share" in Parsed(refused).text
+
+
 def test_an_invalid_context_of_a_known_model_is_reported(site: Site) -> None:
-    chosen = {"model-name": "qwen3-8b", "model-gpu": "h100", "model-context": "50000", "model-requests": "8"}
+    chosen = {"model-name": "qwen3-8b", "model-context": "50000", "model-requests": "8"}
     page = post(site, "/new/form", {**FORM, **chosen, "do": "model"}).text
 
     assert "The context must be a whole number from 1 to 40,960 tokens." in Parsed(page).text

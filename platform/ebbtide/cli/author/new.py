@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from ebbtide.cli.base import common, terminal
 from ebbtide.cli.base.files import replace_file
-from ebbtide.cli.base.options import PROFILE_VARIABLE, Options, make_option
+from ebbtide.cli.base.options import Options, make_option, make_profile_option
 from ebbtide.core import manifests
 from ebbtide.core.base.problems import Problem, select_errors
 from ebbtide.core.documents import profiles
 from ebbtide.core.translation.engines import find_engine, read_flag, read_port
+
+if TYPE_CHECKING:
+    from ebbtide.core.documents.model_specs import ModelRequest, ModelSpec
+    from ebbtide.core.profile.models import Profile
 
 #: A number of GPUs, or a part of one.
 NUMBER: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,6})?", re.ASCII)
@@ -30,7 +33,12 @@ OPTIONS: Final = (
     make_option("--args", metavar="TEXT", help="Arguments of the container: --args='--model M --port 8000'"),
     make_option("-p", "--project", metavar="P", help="Project"),
     make_option("--port", metavar="N", help="Port of the server (default: 8080)"),
-    make_option("-g", "--gpu", metavar="GPUS", help=f"{GPU}; with --model also a GPU model, as in h100 or a100-40gb"),
+    make_option(
+        "-g",
+        "--gpu",
+        metavar="GPUS",
+        help=f"{GPU}; with --model a node pool of the profile or a GPU model, as in h100 (default: the least that fits)",
+    ),
     make_option(
         "-m",
         "--model",
@@ -42,6 +50,7 @@ OPTIONS: Final = (
     make_option("--max", metavar="N", help="Maximum number of replicas"),
     make_option("--metric", metavar="METRIC", help="Scaling metric, as in concurrency or throughput"),
     make_option("--threshold", metavar="NUMBER", help="Scaling threshold per replica"),
+    make_profile_option("full"),
     make_option("-o", "--output", metavar="FILE", help="File to write (default: NAME.yaml); - writes to stdout"),
 )
 
@@ -53,8 +62,12 @@ def run(options: Options) -> int:
 
         sys.stdout.writelines(f"{row.name:18} {row.repository}\n" for row in MODELS.values())
         return 0
+    named = common.find_named_profile(options.profile)
+    checked = (
+        common.read_profile(named) if named and (options.model or options.profile) else profiles.load_built_in("full")
+    )
     if options.model or options.context:
-        _apply_model(options)
+        _apply_model(options, checked if named else None)
     if not (options.name and options.image):
         _exit_with_usage("set NAME and --image, as in ebbtide new chat --image vllm/vllm-openai:v0.32.0")
     if not options.model:
@@ -62,7 +75,7 @@ def run(options: Options) -> int:
     file = options.output or f"{options.name}.yaml"
     document = make_document(options)
     text = manifests.write_document(document)
-    if errors := check_text(text, file):
+    if errors := check_text(text, file, checked):
         common.print_problems(errors)
         return 1
     if (Path(file).parent / SCHEMA).is_file():
@@ -77,13 +90,14 @@ def run(options: Options) -> int:
     except OSError as error:
         _exit_with_usage(f"cannot write {file}: {(error.strerror or 'unknown error').lower()}")
     # The built-in profile has whole GPUs only.
-    has_share = not SHARES.isdisjoint(document["spec"].get("compute", {})) and not os.environ.get(PROFILE_VARIABLE)
-    profile = "--profile full " if has_share else ""
+    has_share = not SHARES.isdisjoint(document["spec"].get("compute", {})) and not named
+    used = options.profile or ("full" if has_share else "")
+    profile = f"--profile {shlex.quote(used)} " if used else ""
     sys.stderr.write(f"Wrote {file}. Next: ebbtide check {profile}{file}, then ebbtide apply {file}\n")
     return 0
 
 
-def _apply_model(options: Options) -> None:
+def _apply_model(options: Options, profile: Profile | None) -> None:
     """Set what a model of the catalog needs, and print the calculation; exit if there is no proposal."""
     from ebbtide.core.documents import model_specs
     from ebbtide.core.translation import model_catalog as catalog
@@ -95,31 +109,50 @@ def _apply_model(options: Options) -> None:
         _exit_with_usage(f"model {options.model} not found: use one of {', '.join(catalog.MODELS)}")
     if options.image or options.args:
         _exit_with_usage("--model sets the image and its arguments: remove --image and --args")
-    found = catalog.find_gpu(options.gpu or "")
-    if found is None:
-        names = ", ".join(name for name, _, _ in catalog.GPUS)
-        _exit_with_usage(f"--model needs a GPU model in --gpu: use one of {names}, or the label nvidia.com/gpu.product")
     context, requests = _to_number(options.context or str(catalog.CONTEXT)), _to_number(options.threshold or "8")
     if not isinstance(context, int) or not 0 < context <= model.context:
         _exit_with_usage(f"invalid --context {options.context}: must be a whole number from 1 to {model.context}")
     if not isinstance(requests, int) or requests < 1:
         _exit_with_usage(f"invalid --threshold {options.threshold}: must be a whole number of at least 1 with --model")
-    proposed = model_specs.make_model_spec(
-        model, found, context, requests, port=_to_number(options.port or str(catalog.PORT)), to_zero=options.min == "0"
-    )
+    port = _to_number(options.port or str(catalog.PORT))
+    ask = model_specs.ModelRequest(model, context, requests, port, options.min == "0", options.project)
+    proposed = _propose(ask, options.gpu, profile)
     if not proposed.fields:
         terminal.exit_with_message(
-            f"{proposed.calculation}\nerror: {proposed.outcome}: use GPUs with more memory, or a smaller --context or --threshold",
+            f"{proposed.calculation}\nerror: {proposed.outcome}\n  fix: use other GPUs or a smaller model, --context or --threshold",
             1,
         )
     sys.stderr.write(f"{proposed.calculation}\nProposal: {proposed.outcome}. Facts as of {catalog.DATED}.\n")
+    options.name = options.name or model_specs.name_workload(model)
     options.model_fields, options.image, options.port = (
         proposed.fields,
         catalog.IMAGE,
         options.port or str(catalog.PORT),
     )
-    options.metric, options.threshold = options.metric or "concurrency", str(requests)
-    options.min, options.max = options.min or "1", options.max or "4"
+
+
+def _propose(ask: ModelRequest, gpu: str | None, profile: Profile | None) -> ModelSpec:
+    """Return the proposal on a node pool of the profile, or on a GPU model of any cluster without one; exit for other GPUs."""
+    from ebbtide.core.documents import model_specs
+    from ebbtide.core.translation import model_catalog as catalog
+
+    found = catalog.find_gpu(gpu or "")
+    if profile is None:
+        if found is None:
+            names = ", ".join(name for name, _, _ in catalog.GPUS)
+            _exit_with_usage(
+                f"--model needs --profile, or a GPU model in --gpu: use one of {names}, or the label nvidia.com/gpu.product"
+            )
+        return model_specs.make_model_spec(ask, found)
+    proposals = model_specs.propose_model(ask, profile)
+    if gpu is not None:
+        products = {pool.name: catalog.find_gpu(pool.product or "") for pool in profile.spec.node_pools}
+        able = {name: row for name, row in proposals.items() if gpu == name or (found and found == products[name])}
+        if proposals and not able:
+            pools = ", ".join(f"{name} ({(products[name] or ('other GPU',))[0]})" for name in proposals)
+            _exit_with_usage(f"no node pool of the profile is {gpu} or has {gpu}: use one of {pools}")
+        proposals = able
+    return model_specs.choose_proposal(proposals)
 
 
 def _apply_engine(options: Options) -> None:
@@ -184,10 +217,9 @@ def _to_number(text: str | None) -> int | float | str | None:
     return float(text) if "." in text else int(text)
 
 
-def check_text(text: str, name: str) -> list[Problem]:
-    """Return the errors of a spec on a cluster that has everything. ``check`` has the warnings for a cluster."""
+def check_text(text: str, name: str, profile: Profile) -> list[Problem]:
+    """Return the errors of a spec on a cluster. ``check`` has the warnings."""
     from ebbtide.core.documents.check import check_documents
 
-    profile = profiles.load_built_in("full")
     documents = [*common.load_documents([common.Source(name, text.encode())], profile)]
     return select_errors(check_documents(documents, profile))

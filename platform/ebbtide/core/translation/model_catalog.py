@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 DATED: Final = "2026-11-28"
@@ -198,7 +198,21 @@ def propose_gpus(
 
     ``reserve`` returns further bytes on all GPUs, by their number.
     """
-    for devices, portion in (*((1, portion) for portion in PORTIONS), *((count, 1.0) for count in DEVICES)):
+    return next(list_proposals(model, gpu, memory_mebibytes, context, requests, reserve=reserve), None)
+
+
+def list_proposals(
+    model: LanguageModel,
+    gpu: str,
+    memory_mebibytes: int,
+    context: int,
+    requests: int,
+    *,
+    portions: Iterable[float] = PORTIONS,
+    reserve: Callable[[int], int] | None = None,
+) -> Iterator[Proposal]:
+    """Yield each portion and each number of GPUs on which a model fits, the smallest first."""
+    for devices, portion in (*((1, portion) for portion in portions), *((count, 1.0) for count in DEVICES)):
         if devices > model.most or (devices > 1 and model.heads % devices and devices % model.heads):
             continue
         cached = model.kv_bytes * context * requests
@@ -207,5 +221,4 @@ def propose_gpus(
         needed = math.ceil(fixed / devices + cached / min(devices, model.heads)) + OVERHEAD_BYTES
         available = int(memory_mebibytes * MIB * portion * ENGINE_SHARE)
         if needed <= available:
-            return Proposal(model, gpu, devices, portion, context, requests, needed, available)
-    return None
+            yield Proposal(model, gpu, devices, portion, context, requests, needed, available)

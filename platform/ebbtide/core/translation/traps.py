@@ -20,7 +20,7 @@ from ebbtide.core.spec.rules.serving import DEFAULT_PORT
 from ebbtide.core.translation import lora
 from ebbtide.core.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, list_words
 from ebbtide.core.translation.engines import LLM_ENGINE, NO_GPU, find_engine, read_flag, read_port
-from ebbtide.core.translation.gpu import BACKENDS, list_pool_requests
+from ebbtide.core.translation.gpu import isolates_memory, list_pool_requests
 from ebbtide.core.translation.gpu.backend import compute_portion
 from ebbtide.core.translation.loaded_model import NIM, LoadedModel, find_loaded_model
 from ebbtide.core.translation.placement import find_node_start
@@ -270,7 +270,7 @@ def _check_memory_flag(plan: Plan) -> Iterator[Problem]:
     engine = find_engine(plan.spec.image)
     if ask is None or engine is None or not engine.memory_flag:
         return
-    if _is_isolated(plan, ask):
+    if isolates_memory(ask.pool, plan.cluster):
         return
     share = compute_portion(ask)
     words = list_words(plan)
@@ -299,12 +299,6 @@ def _check_devices(plan: Plan) -> Iterator[Problem]:
         yield make_warning(
             "GPU132", ("spec", "args"), message, f"set gpuDevicesRequest: {needed}", set_value(needed, field)
         )
-
-
-def _is_isolated(plan: Plan, ask: PoolRequest) -> bool:
-    """Return whether a container sees only its part of the GPU's memory."""
-    backend = BACKENDS[ask.pool.backend]
-    return backend.isolates_memory or backend.isolates_in(plan.cluster)
 
 
 def _check_model(plan: Plan) -> Iterator[Problem]:
@@ -352,7 +346,9 @@ def _check_model_memory(plan: Plan, served: LoadedModel) -> Iterator[Problem]:
     slots = lora.find_slots(plan.spec, words, served)
     used = LLM_ENGINE.read_memory_share(words)
     # An engine takes its share of what it sees: of its part where the backend isolates it, otherwise of the whole GPU.
-    room = lora.Room(part, devices, whole * (share * used if _is_isolated(plan, ask) else min(share, used)))
+    room = lora.Room(
+        part, devices, whole * (share * used if isolates_memory(ask.pool, plan.cluster) else min(share, used))
+    )
     if slots is not None and served.weights + slots.count_bytes(devices) > room.available:
         yield lora.report_memory(plan.spec.lora, slots, served, room, _propose_request(plan, ask, served, slots))
 
@@ -375,7 +371,7 @@ def _propose_request(plan: Plan, ask: PoolRequest, served: LoadedModel, slots: l
         return "use GPUs with more memory, or a smaller model"
     engine, portion = served.engine, proposal.portion
     flag = "" if engine is None else engine.memory_flag
-    limit = LLM_ENGINE.write_memory_argument(1 if _is_isolated(plan, ask) else portion)
+    limit = LLM_ENGINE.write_memory_argument(1 if isolates_memory(ask.pool, plan.cluster) else portion)
     if portion * proposal.devices <= compute_portion(ask) * ask.request.devices:
         return f"set {limit}"
     parts = [f"gpuPortionRequest to {portion:g}" if portion < 1 else f"gpuDevicesRequest to {proposal.devices}"]

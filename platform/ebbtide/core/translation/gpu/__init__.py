@@ -21,7 +21,7 @@ from ebbtide.core.translation.objects import Object, to_camel, with_values
 from ebbtide.core.translation.plan import GpuRequest, Plan
 
 if TYPE_CHECKING:
-    from ebbtide.core.profile.models import NodePool
+    from ebbtide.core.profile.models import NodePool, ProfileSpec
     from ebbtide.core.spec.compute import Compute, ExtendedResource
     from ebbtide.core.spec.inference import InferenceSpec
 
@@ -114,6 +114,12 @@ def counts_gpus(resource: str, pool: NodePool | None) -> bool:
 def _find_field(resource: str) -> str | None:
     """Return the spec's field for a resource that a spec may not request directly."""
     return next((backend.fields[resource] for backend in BACKENDS.values() if resource in backend.fields), None)
+
+
+def isolates_memory(pool: NodePool, cluster: ProfileSpec) -> bool:
+    """Return whether a container in the pool sees only its part of the GPU's memory."""
+    backend = BACKENDS[pool.backend]
+    return backend.isolates_memory or backend.isolates_in(cluster)
 
 
 def read_request(pod: GpuPod, pool: NodePool) -> GpuFields | None:

@@ -20,7 +20,8 @@ from ebbtide.core import manifests
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
-from ebbtide.core.documents.model_specs import ModelSpec, make_model_spec
+from ebbtide.core.documents.model_specs import ModelRequest, ModelSpec, choose_proposal, name_workload, propose_model
+from ebbtide.core.profile.models import Profile
 from ebbtide.core.profile.projects import UNKNOWN_NAMESPACE
 from ebbtide.core.translation import gpu, model_catalog
 from ebbtide.core.units import format_bytes
@@ -41,17 +42,18 @@ MAX_DIGITS: Final = 7
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """A model of the catalog with a GPU model, the longest request in tokens, and the requests in flight, as text."""
+    """A model of the catalog with a node pool, the longest request in tokens, and the requests in flight, as text."""
 
     name: str = ""
-    gpu: str = ""
+    pool: str = ""
+    """Empty for the pool on which a replica takes the least GPU memory."""
     context: str = str(model_catalog.CONTEXT)
     requests: str = str(model_catalog.REQUESTS)
 
-    def propose(self, *, to_zero: bool) -> ModelSpec | None:
+    def propose(self, profile: Profile, document: Mapping[str, Any]) -> ModelSpec | None:
         """Return the fields for the model; none, with the reason, if it does not fit; None if no model is selected."""
-        model, gpu = model_catalog.find_model(self.name), model_catalog.find_gpu(self.gpu)
-        if model is None or gpu is None:
+        model = model_catalog.find_model(self.name)
+        if model is None:
             return None
         context, requests = (
             int(text) if text.isdecimal() and len(text) <= MAX_DIGITS else 0 for text in (self.context, self.requests)
@@ -60,7 +62,10 @@ class ModelChoice:
             return ModelSpec("", f"the context must be a whole number from 1 to {model.context:,} tokens", {})
         if requests < 1:
             return ModelSpec("", "the requests must be a whole number of at least 1", {})
-        return make_model_spec(model, gpu, context, requests, to_zero=to_zero)
+        to_zero = get_at(document, "spec", "autoscaling", "minReplicas") == 0
+        project = get_at(document, "spec", "project")
+        proposals = propose_model(ModelRequest(model, context, requests, to_zero=to_zero, project=project), profile)
+        return choose_proposal({self.pool: proposals[self.pool]} if self.pool in proposals else proposals)
 
 
 # The form of a new workload.
@@ -83,8 +88,8 @@ def continue_form(visit: PageVisit) -> Response:
     action = values.get("do", "")
     document = make_document(values)
     model = _read_model_choice(values)
-    if action == "model" and (proposed := model.propose(to_zero=_scales_to_zero(document))) and proposed.fields:
-        return _render_editor(visit, EditorState(specs.write_native(_fill_fields(document, proposed.fields))))
+    if action == "model" and (proposed := model.propose(visit.backend.profile, document)) and proposed.fields:
+        return _render_editor(visit, EditorState(specs.write_native(_fill_fields(document, model, proposed))))
     state = EditorState(specs.write_native(document))
     if action == "yaml":
         return _render_editor(visit, state)
@@ -101,17 +106,19 @@ def _normalize_newlines(text: str) -> str:
 
 
 def _read_model_choice(values: Mapping[str, str]) -> ModelChoice:
-    posted = {part: values.get(f"model-{part}") for part in ("name", "gpu", "context", "requests")}
+    posted = {part: values.get(f"model-{part}") for part in ("name", "pool", "context", "requests")}
     return ModelChoice(**{part: text[:80] for part, text in posted.items() if text is not None})
 
 
-def _fill_fields(document: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+def _fill_fields(document: Mapping[str, Any], model: ModelChoice, proposed: ModelSpec) -> dict[str, Any]:
     """Return a document with the fields of a served model in place of all others but its name, project and replica bounds."""
     bounds = get_at(document, "spec", "autoscaling", default={})
     kept = {name: bounds[name] for name in ("minReplicas", "maxReplicas") if name in bounds}
     project = {"project": document["spec"]["project"]} if "project" in document["spec"] else {}
-    spec = {**project, **fields, "autoscaling": {**fields.get("autoscaling", {}), **kept}}
-    return {**document, "spec": spec}
+    spec = {**project, **proposed.fields, "autoscaling": {**proposed.fields["autoscaling"], **kept}}
+    served = model_catalog.find_model(model.name)
+    name = document["metadata"]["name"] or (name_workload(served) if served else "")
+    return {**document, "metadata": {**document["metadata"], "name": name}, "spec": spec}
 
 
 def _render_new_form(
@@ -123,7 +130,12 @@ def _render_new_form(
     problems: tuple[Problem, ...] = (),
 ) -> Response:
     placed, unplaced = place_problems(problems)
-    model = model or ModelChoice()
+    model, profile, document = model or ModelChoice(), visit.backend.profile, make_document(values)
+    proposed = model.propose(profile, document)
+    fit = ""
+    if proposed and proposed.fields:
+        text = specs.write_native(_fill_fields(document, model, proposed))
+        fit = describe_fit(visit, specs.read_spec(text, profile))
     return visit.render(
         "page_new.html",
         status,
@@ -135,30 +147,29 @@ def _render_new_form(
         projects=_list_projects(visit),
         examples=specs.load_examples().values(),
         model=model,
-        models=model_catalog.MODELS.values(),
-        format_bytes=format_bytes,
-        gpu_models=_list_gpu_models(visit),
-        proposed=model.propose(to_zero=_scales_to_zero(make_document(values))),
+        models=_list_models(model, profile, document),
+        pools=_list_pools(profile),
+        proposed=proposed,
+        fit=fit,
     )
 
 
-def _scales_to_zero(document: Any) -> bool:
-    return bool(get_at(document, "spec", "autoscaling", "minReplicas") == 0)
+def _list_models(model: ModelChoice, profile: Profile, document: Mapping[str, Any]) -> list[tuple[str, str, bool]]:
+    """Return the name and the label of each model of the catalog, and whether it fits on a node pool."""
+    rows = []
+    for row in model_catalog.MODELS.values():
+        context = str(min(row.context, model_catalog.CONTEXT))
+        proposed = ModelChoice(row.name, context=context).propose(profile, document)
+        fits = bool(proposed and proposed.fields) or row.name == model.name
+        label = f"{row.name} ({format_bytes(row.weights)}, {row.precision}){'' if fits else ': does not fit'}"
+        rows.append((row.name, label, fits))
+    return rows
 
 
-def _list_gpu_models(visit: PageVisit) -> dict[str, list[str]]:
-    """Return the GPU models of the catalog, those of the cluster's nodes first."""
-    try:
-        products = {node.product for node in list_nodes(visit.backend, visit.user).value}
-    except ClusterError:
-        products = set()
-    present = {found[0] for product in products if product and (found := model_catalog.find_gpu(product))}
-    every = [name for name, _, _ in model_catalog.GPUS]
-    groups = {
-        "In this cluster": [name for name in every if name in present],
-        "Others": [name for name in every if name not in present],
-    }
-    return {title: names for title, names in groups.items() if names}
+def _list_pools(profile: Profile) -> dict[str, str]:
+    """Return the label of each node pool with GPUs, by its name."""
+    pools = {pool.name: pool for pool in profile.spec.node_pools if pool.product or pool.gpu_memory_mebibytes}
+    return {name: f"{name} ({pool.product or 'GPUs'})" for name, pool in pools.items()}
 
 
 def _list_projects(visit: PageVisit) -> dict[str, tuple[str, str]]:
