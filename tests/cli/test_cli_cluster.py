@@ -431,11 +431,28 @@ def test_list_has_one_row_per_workload(run: Any) -> None:
     head, row = out.splitlines()
 
     assert code == 0
-    assert head.split() == ["NAME", "PROJECT", "STATUS", "REPLICAS", "GPUS", "METRIC", "AGE", "URL", "REASON"]
+    assert head.split() == ["NAME", "PROJECT", "STATUS", "REPLICAS", "GPUS", "METRIC", "AGE", "REASON"]
     assert row.split() == [
-        *("chat", "shop", "Running", "1/1", "(1..4)", "-", "concurrency", "-/10"),
-        *(row.split()[-3], "http://chat.team-shop.example.com", "-"),
+        *("chat", "shop", "Running", "1/1", "(1..4)", "-", "concurrency", "-/7"),
+        *(row.split()[-2], "-"),
     ]
+
+
+@pytest.mark.usefixtures("applied")
+@pytest.mark.parametrize("width", [60, 80, 100, 0])
+def test_list_fits_the_terminal(run: Any, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    reason = "waiting for a GPU share: 8 of 8 used by others " * 8
+    monkeypatch.setattr("ebbtide.cluster.read.status.compute_phase", lambda *_: ("Pending", reason))
+    monkeypatch.setattr("ebbtide.cli.operate.listing.get_width", lambda _: width)
+    head, row = run("list", *PLACE).out.splitlines()
+    wide = run("list", *PLACE, "-o", "wide").out
+
+    assert head.split()[-1] == "REASON"
+    assert head.split()[:4] == ["NAME", "PROJECT", "STATUS", "REPLICAS"]
+    assert (row.endswith("\N{HORIZONTAL ELLIPSIS}"), len(row) == width) == ((True, True) if width else (False, False))
+    assert ("METRIC" in head) == (width in {0, 100})
+    assert "http://chat.team-shop.example.com" in wide
+    assert reason.strip() in wide
 
 
 @pytest.mark.usefixtures("applied")
@@ -471,7 +488,7 @@ def test_describe_shows_all_details(run: Any) -> None:
     assert out.startswith("team-shop/chat   Knative Service   Running   ")
     for part in (
         "  replicas   1 ready, 1 desired, minimum 1, maximum 4\n",
-        "  metric     concurrency -/10\n",
+        "  metric     concurrency -/7; the threshold is 10\n",
         "  call       curl http://chat.team-shop.example.com/\n",
         "\nconditions\n",
         "\nrevisions\n  REVISION     TRAFFIC   READY   AGE\n  chat-00001   100%      1/1 ",
@@ -500,11 +517,11 @@ def load_is(value: str) -> AbstractContextManager[str]:
 @pytest.mark.usefixtures("applied")
 def test_list_and_describe_show_the_current_metric(run: Any) -> None:
     with load_is("12.345") as url:
-        assert "concurrency 12.35/10" in run("list", *PLACE, "--prometheus", url).out
-        assert "concurrency 12.35/10" in run("describe", "chat", *PLACE, "--prometheus", url).out
+        assert "concurrency 12.3/7" in run("list", *PLACE, "--prometheus", url).out
+        assert "concurrency 12.3/7; the threshold is 10" in run("describe", "chat", *PLACE, "--prometheus", url).out
     code, out, err = run("list", *PLACE, "--prometheus", url)
     assert code == 0
-    assert "concurrency -/10" in out
+    assert "concurrency -/7" in out
     assert "Metrics are unavailable: Prometheus at 127.0.0.1" in err
     code, _, err = run("list", *PLACE, "--prometheus", "nowhere")
     assert code == 3
@@ -612,7 +629,7 @@ def test_logs_of_a_workload_at_zero_report_it(applied: Simulated, run: Any) -> N
         (("scale", "chat", "--min", "\u00b2"), "--min: invalid value '\u00b2': must be a whole number"),
         (("logs", "chat", "--tail", "-3"), "--tail: invalid value '-3': must be a whole number"),
         (("list", "-A", "-n", "nowhere"), "-n/--namespace: not allowed with argument -A/--all"),
-        (("list", "-p", "shop", "-A"), "-A/--all: not allowed with argument -p/--project"),
+        (("list", "-p", "shop", "-A"), "-A/--all-namespaces/--all: not allowed with argument -p/--project"),
     ],
 )
 def test_invalid_options_are_rejected_before_connecting(run: Any, words: tuple[str, ...], message: str) -> None:

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from test_layers import loaded_by
 
-from ebbtide.cli import COMMANDS, GROUPS, load_command
+from ebbtide.cli import GROUPS, load_command
 from ebbtide.cli.base import streams
 from ebbtide.cli.predict import tune
 from ebbtide.simulator.traffic import load
@@ -31,19 +31,42 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize("words", [(), ("--help",), ("-h",), ("help",)])
-def test_the_help_shows_every_command_in_a_group_with_an_example(
-    run: Callable[..., Ran], words: tuple[str, ...]
-) -> None:
+def test_the_help_shows_every_command_in_a_group_on_one_screen(run: Callable[..., Ran], words: tuple[str, ...]) -> None:
     code, out, err = run(*words)
 
     assert (code, err) == (0, "")
     assert max(map(len, out.splitlines())) <= 80
-    for name, _, text in COMMANDS:
-        assert f"  {name:<12}  {text}\n" in out
-    assert [line for line in out.splitlines() if line in {"Author", "Run", "Predict", "Operate"}] == [
-        title for title, _, _ in GROUPS
-    ]
-    assert out.count("\n  $ ebbtide ") == sum(len(examples) for _, _, examples in GROUPS)
+    assert out.count("\n") <= 40
+    for title, rows in GROUPS:
+        part = out.split(f"\n{title}\n")[1].split("\n\n")[0]
+        for name, _, text in rows:
+            assert (
+                f"  {name:<12}  {text}\n" in f"{part}\n" or name in part.partition("also")[2].replace(",", " ").split()
+            )
+    assert "  list          List workloads\n" in out
+
+
+@pytest.mark.parametrize("early", [("--profile", "full"), ("--profile=full",)])
+def test_options_of_a_cluster_or_a_profile_come_before_the_command_too(
+    run: Callable[..., Ran], early: tuple[str, ...], tmp_path: Path
+) -> None:
+    file = tmp_path / "chat.yaml"
+    file.write_text(
+        "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: a}\n"
+        "spec: {image: a/b:1, servingPort: {container: 8000}, compute: {gpuPortionRequest: 0.25}}\n"
+    )
+
+    assert run(*early, "check", file) == run("check", *early, file)
+    assert run(*early, "check", file).code == 0
+    assert run("check", file).code == 1
+
+
+@pytest.mark.parametrize("words", [("-o", "json", "list"), ("--context",), ("--wait", "0", "list")])
+def test_another_flag_before_the_command_names_its_place(run: Callable[..., Ran], words: tuple[str, ...]) -> None:
+    code, out, err = run(*words)
+
+    assert (code, out) == (2, "")
+    assert f"unknown flag {words[0]} before the command: put it after the command" in err
 
 
 def test_help_of_a_command_is_that_of_its_flag(run: Callable[..., Ran]) -> None:

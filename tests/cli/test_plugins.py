@@ -414,7 +414,7 @@ def test_the_commands_work_without_an_optional_part(removed: tuple[str, ...], sp
 
     assert (helped.returncode, checked.returncode, rendered.returncode) == (0, 0, 0)
     assert rendered.stdout == plain.stdout
-    assert ("\n  submit " in helped.stdout) == (removed is SANDBOX)
+    assert (" submit, diff" in helped.stdout) == (removed is SANDBOX)
 
 
 def test_the_server_works_without_an_optional_part(removed: tuple[str, ...]) -> None:

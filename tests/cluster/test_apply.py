@@ -587,7 +587,7 @@ def test_a_scale_changes_replicas_without_a_new_revision() -> None:
     now = compute_status(live(cluster))
 
     assert str(now.replicas) == "2/2 (2..4)"
-    assert str(now.metric) == "concurrency -/20"
+    assert str(now.metric) == "concurrency -/14"
     assert [row.name for row in now.revisions] == ["chat-00001"]
     assert now.by_hand == (
         "minReplicas 2 set by ebbtide scale (the spec has 1)",

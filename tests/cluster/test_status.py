@@ -28,7 +28,8 @@ from ebbtide.cluster.read.pods import innermost_cause
 from ebbtide.cluster.read.records import is_in_rollout, read_mark
 from ebbtide.cluster.read.rejections import explain_rejection
 from ebbtide.cluster.read.revision_state import find_revision_failure
-from ebbtide.cluster.read.status import CONDITIONS, compute_status
+from ebbtide.cluster.read.scaling_state import Replicas
+from ebbtide.cluster.read.status import CONDITIONS, Status, compute_status
 from ebbtide.cluster.watch.groups import list_workload_names
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import serialize_body
@@ -913,7 +914,7 @@ def test_the_metric_comes_from_the_annotations_or_the_hpa() -> None:
             {"metadata": {"name": "quick-00001"}, "spec": {"metrics": [metric]}, "status": {"currentMetrics": [now]}}
         ]
 
-    assert str(changed("running", concurrency).metric) == "concurrency -/10"
+    assert str(changed("running", concurrency).metric) == "concurrency -/7"
     assert str(changed("running", cpu).metric) == "cpu 35%/70%"
 
 
@@ -1005,10 +1006,10 @@ def test_an_hpa_without_a_value_wants_its_minimum() -> None:
 @pytest.mark.parametrize(
     ("metric", "live", "name"),
     [
-        ("throughput", "rps", "throughput"),
-        ("latency", "request_latency_p95_milliseconds", "latency"),
-        ("throughput", "concurrency", "concurrency"),
-        ("tokens_per_second", "tokens_per_second", "tokens_per_second"),
+        ("throughput", "rps", "throughput -/7"),
+        ("latency", "request_latency_p95_milliseconds", "latency -/7 ms"),
+        ("throughput", "concurrency", "concurrency -/7"),
+        ("tokens_per_second", "tokens_per_second", "tokens_per_second -/7"),
     ],
 )
 def test_the_metric_has_the_name_of_the_spec(metric: str, live: str, name: str) -> None:
@@ -1016,7 +1017,7 @@ def test_the_metric_has_the_name_of_the_spec(metric: str, live: str, name: str) 
         recording["top"]["metadata"]["annotations"][keys.SPEC] = json.dumps({"autoscaling": {"metric": metric}})
         recording["revisions"][0]["metadata"]["annotations"] |= {keys.METRIC: live, keys.TARGET: "10"}
 
-    assert str(changed("running", scaled).metric) == f"{name} -/10"
+    assert str(changed("running", scaled).metric) == name
 
 
 def test_supplies_are_the_gpus_of_all_nodes() -> None:
@@ -1148,3 +1149,16 @@ def test_a_list_reads_events_if_a_pod_waits(*, forbidden: bool) -> None:
     reason = compute_status(live).why
     assert reason.startswith("waiting for Kueue to admit it to queue record")
     assert ("1 more needed" in reason) is not forbidden
+
+
+@pytest.mark.parametrize(
+    ("phase", "ready", "desired", "label"),
+    [
+        ("Running", 0, 0, "Scaled to zero"),
+        ("Running", 0, 1, "Running"),
+        ("Running", 1, 0, "Running"),
+        ("Stopped", 0, 0, "Stopped"),
+    ],
+)
+def test_scaled_to_zero_has_one_name(phase: Any, ready: int, desired: int, label: str) -> None:
+    assert Status("a", "n", "", "Service", phase, "", Replicas(ready, desired, 0, 2)).label == label

@@ -42,6 +42,11 @@ VERDICTS: Final = (
     (r".*", r"make ", "Makefile"),
     (r".*", r"ebbtide (serve|open)\b", "tests/cli/test_cli_serve.py"),
     (r".*", r"ebbtide quickstart\b", "tests/cli/test_cli_quickstart.py"),
+    (r"help", r"ebbtide import ", "tests/runai/test_importing.py"),
+    (r"help", r"ebbtide plan ", "tests/cli/test_cli_plan.py"),
+    (r"help", r"ebbtide report ", "tests/cli/test_cli_report.py"),
+    (r"help", r"ebbtide mcp", "tests/cli/test_mcp.py"),
+    (r"help", r"ebbtide controller", "e2e/cases/28-floor"),
     (r"docs/quickstart-kind\.md", r"ebbtide (call|why) ", "e2e/cases/27-quickstart"),
     (r"docs/install\.md", r"kubectl inference ", "tests/cli/test_cli_usage.py"),
     (r"docs/install\.md", r"kubectl krew ", "tests/repository/test_publish.py"),
@@ -104,12 +109,12 @@ def list_printed() -> Iterator[Printed]:
         if "".join(block.info[:1]) in FENCED and block.page.name != "CHANGELOG.md":
             for line in re.sub(r"\\\n\s*", " ", block.body).splitlines():
                 yield from split_line(str(block.page.relative_to(ROOT)), line.removeprefix("$ "))
-    for name in ("", *(name for name, _, _ in COMMANDS)):
+    for name, _, _ in COMMANDS:
         output = io.StringIO()
         with contextlib.redirect_stdout(output):
-            main([name, HELP] if name else [HELP])
+            main([name, HELP])
         for line in re.findall(r"^ +\$ (.*)$", output.getvalue(), re.MULTILINE):
-            yield from split_line(f"ebbtide {name}".strip(), line)
+            yield from split_line("help", line)
 
 
 def split_line(place: str, line: str) -> Iterator[Printed]:
@@ -133,6 +138,11 @@ def find_verdict(printed: Printed) -> str | None:
         ),
         None,
     )
+
+
+def test_the_help_of_each_command_has_an_example() -> None:
+    shown = {printed.command.split()[1] for printed in PRINTED if printed.place == "help"}
+    assert shown == {name for name, _, _ in COMMANDS}
 
 
 def test_every_printed_command_has_a_test_or_a_reason() -> None:
@@ -191,7 +201,7 @@ HARMLESS: Final = (
     (r"kubectl patch \{self", "The settings of a cluster: tests/cluster/test_doctor.py."),
     (r"kubectl patch configmap", "The quickstart sets up an empty cluster."),
     (r"ebbtide delete -y", "The quickstart deletes what it created."),
-    (r"ebbtide (delete|rollback|scale|suspend) NAME", "Help: the user names the workload."),
+    (r"ebbtide (delete|rollback|scale|suspend) (NAME|chat|iris|moderate|search)", "Help: the user names the workload."),
     (r"ebbtide scale \{name\}", "The user asked how to suspend it."),
     (r"ebbtide scale --reset", "The user asked for the plan of an apply, and the spec's values return."),
 )

@@ -25,8 +25,8 @@ EPILOG: Final = (
 PLUGIN: Final = "kubectl-inference"
 #: Option that selects the simulated cluster, before or after the command.
 DEMO: Final = "--demo"
-#: Groups of the help: title, commands, and examples. A command is its name, its module in the
-#: folder of the group, and one line of help.
+#: Groups of the help: title, and commands. A command is its name, its module in the
+#: folder of the group, and one line of help, which the help of the command line has for the first ones of a group.
 #: ``base.plugins`` has the module of an optional command.
 GROUPS: Final = (
     (
@@ -42,21 +42,19 @@ GROUPS: Final = (
             ("schema", "schema", "Print the JSON Schema of specs or profiles"),
             ("docs", "docs", "Explain a problem code and its fix"),
         ),
-        ("ebbtide new chat --image vllm/vllm-openai:v0.32.0 --gpu 0.25", "ebbtide check --profile full chat.yaml"),
     ),
     (
         "Run",
         (
             ("quickstart", "quickstart", "Serve a first model on a new cluster on this computer"),
             ("apply", "apply", "Apply specs to a cluster and wait until they are ready"),
-            ("submit", "", "Create a workload from the flags of `runai inference submit`"),
-            ("diff", "diff", "Show the changes that an apply would make"),
             ("call", "call", "Send a request; show its status, latency and cold start"),
             ("delete", "delete", "Delete a workload and the objects created with it"),
+            ("submit", "", "Create a workload from the flags of `runai inference submit`"),
+            ("diff", "diff", "Show the changes that an apply would make"),
             ("project", "project", "Create, list and delete projects"),
             ("key", "key", "Create, list, rotate and revoke keys of an endpoint"),
         ),
-        ("ebbtide apply chat.yaml && ebbtide call chat",),
     ),
     (
         "Predict",
@@ -66,7 +64,6 @@ GROUPS: Final = (
             ("plan", "plan", "Find how many GPUs a fleet needs, and what frees some"),
             ("servers", "servers", "List the servers whose speed was measured"),
         ),
-        ("ebbtide simulate --profile full chat.yaml --traffic poisson:5rps,1h",),
     ),
     (
         "Operate",
@@ -89,14 +86,56 @@ GROUPS: Final = (
             ("mcp", "mcp", "Offer the reading commands to agents (MCP)"),
             ("completion", "completion", "Generate a shell completion script"),
         ),
-        ("ebbtide --demo why chat -p team-a",),
     ),
 )
-COMMANDS: Final = tuple(row for _, rows, _ in GROUPS for row in rows)
+COMMANDS: Final = tuple(row for _, rows in GROUPS for row in rows)
 #: The module of each command of this package.
 MODULES: Final = {
-    name: f"ebbtide.cli.{title.lower()}.{module}" for title, rows, _ in GROUPS for name, module, _ in rows if module
+    name: f"ebbtide.cli.{title.lower()}.{module}" for title, rows in GROUPS for name, module, _ in rows if module
 }
+
+#: An example of each command, which its help shows. That of ``submit`` is in its own help.
+EXAMPLES: Final = {
+    "new": "ebbtide new embed --model qwen3-0.6b --profile full",
+    "render": "ebbtide render --profile full chat.yaml",
+    "check": "ebbtide check --profile full chat.yaml",
+    "explain": "ebbtide explain --profile full chat.yaml",
+    "convert": "ebbtide convert chat.yaml",
+    "import": "ebbtide import --from runai https://example.run.ai",
+    "profile": "ebbtide profile show full",
+    "schema": "ebbtide schema",
+    "docs": "ebbtide docs GPU008",
+    "quickstart": "ebbtide quickstart",
+    "apply": "ebbtide apply chat.yaml",
+    "call": "ebbtide call chat -p team-a",
+    "delete": "ebbtide delete moderate -p team-b -y",
+    "diff": "ebbtide diff chat.yaml",
+    "project": "ebbtide project list",
+    "key": "ebbtide key list -p team-a",
+    "simulate": "ebbtide simulate --profile full chat.yaml --traffic poisson:5rps,10m",
+    "tune": "ebbtide tune --profile full chat.yaml --traffic poisson:5rps,10m --slo p95=5s --evaluations 20",
+    "plan": "ebbtide plan --live -A",
+    "servers": "ebbtide servers",
+    "list": "ebbtide list --all-namespaces",
+    "describe": "ebbtide describe chat -p team-a",
+    "why": "ebbtide why chat -p team-a",
+    "slo": "ebbtide slo -A --since 1h",
+    "report": "ebbtide report -A --days 1",
+    "start": "ebbtide start chat -p team-a",
+    "scale": "ebbtide scale chat -p team-a --min 2",
+    "rollback": "ebbtide rollback search -p team-b --to search-00001 -y",
+    "suspend": "ebbtide suspend iris -p team-b",
+    "resume": "ebbtide resume iris -p team-b",
+    "logs": "ebbtide logs chat -p team-a",
+    "doctor": "ebbtide doctor",
+    "open": "ebbtide open --demo",
+    "serve": "ebbtide serve --demo",
+    "controller": "ebbtide controller",
+    "mcp": "ebbtide mcp",
+    "completion": "ebbtide completion bash",
+}
+#: Options of a cluster or a profile that are accepted before the command too, as by kubectl. Each has a value.
+EARLY: Final = {"--context", "--kubeconfig", "-n", "--namespace", "-p", "--project", "--profile"}
 
 
 def list_commands() -> list[tuple[str, str]]:
@@ -169,7 +208,12 @@ def make_parser(only: str | None = None) -> argparse.ArgumentParser:
             module = load_command(name)
         # submit parses Run:ai's flags itself and reports all invalid flags; argparse stops at the first.
         subparser = commands.add_parser(
-            name, help=description, description=description, add_help=not hasattr(module, "run_words")
+            name,
+            help=description,
+            description=description,
+            add_help=not hasattr(module, "run_words"),
+            epilog=f"example:\n  $ {EXAMPLES[name]}" if name in EXAMPLES else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if module is not None:
             add_options(subparser, module.OPTIONS)
@@ -190,7 +234,7 @@ def _run_command(argv: list[str]) -> int:
     # The arguments after -- are positional.
     own = argv[: argv.index("--")] if "--" in argv else argv
     is_demo = DEMO in own
-    words = [word for word in own if word != DEMO] + argv[len(own) :]
+    words = _move_early_options([word for word in own if word != DEMO]) + argv[len(own) :]
     if words[:1] == ["help"]:
         words = [*words[1:2], "--help"]
     command = words[0] if words else "--help"
@@ -202,11 +246,12 @@ def _run_command(argv: list[str]) -> int:
             return 0
         module = load_command(command)
         if module is None:
-            if command.startswith("-"):
-                # Prints the version, or rejects a flag before the command.
+            if command == "--version":
                 parse_words(words)
             from ebbtide.cli.base import usage
 
+            if command.startswith("-"):
+                return usage.report_early_flag(command)
             return usage.report_unknown_command(command, [name for name, _ in list_commands()])
         if is_demo:
             demo = plugins.require_part(plugins.DEMO, "demo", DEMO).load(ModuleType)
@@ -216,6 +261,14 @@ def _run_command(argv: list[str]) -> int:
         return int(module.run(parse_words(words)))
     except SystemExit as stop:
         return int(stop.code or 0)
+
+
+def _move_early_options(words: list[str]) -> list[str]:
+    """Return the words with the options of ``EARLY`` that come before the command after it."""
+    first = 0
+    while first < len(words) and words[first].partition("=")[0] in EARLY:
+        first += 1 if "=" in words[first] else 2
+    return [*words[first : first + 1], *words[:first], *words[first + 1 :]] if words[first:] else words
 
 
 def parse_words(words: list[str]) -> argparse.Namespace:

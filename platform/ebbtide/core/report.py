@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Any, Final, TypeAlias
 
 from ebbtide.core.base.prose import make_printable
-from ebbtide.core.tables import align_table
+from ebbtide.core.tables import align_table, wrap_text
 from ebbtide.core.units import format_duration
 
 #: Width and height of a chart in text, in characters. A whole multiple of the width is a good number of values.
@@ -105,20 +105,20 @@ class ReportContent:
 # Text.
 
 
-def render_text(report: ReportContent) -> str:
-    """Return a report as text: blocks between empty lines."""
+def render_text(report: ReportContent, width: int = 0) -> str:
+    """Return a report as text: blocks between empty lines, of at most ``width`` columns if it is not 0."""
     notes = ReportList([f"note: {note}" for note in report.notes])
-    blocks = (_render_block(section, report.seconds) for section in (notes, *report.sections))
-    return "\n".join((f"{make_printable(report.head)}\n", *filter(None, blocks)))
+    blocks = (_render_block(section, report.seconds, width) for section in (notes, *report.sections))
+    return wrap_text("\n".join((f"{make_printable(report.head)}\n", *filter(None, blocks))), width)
 
 
-def _render_block(section: ReportSection, seconds: float) -> str:
+def _render_block(section: ReportSection, seconds: float, width: int) -> str:
     title = f"{make_printable(section.title)}\n" if section.title else ""
     match section:
         case ReportTable(rows=rows) if len(rows) > section.headed:
             body = [[make_printable(cell) or "-" for cell in row] for row in rows[section.headed :]]
             lines = [*([*map(make_printable, row)] for row in rows[: section.headed]), *body]
-            return title + align_table(lines, "  ", section.left, section.right)
+            return title + align_table(lines, "  ", section.left, section.right, width)
         case ReportList(lines=lines) if lines:
             return title + "".join(f"  {make_printable(line)}\n" for line in lines)
         case ReportChart(text_title=text_title) if text_title:

@@ -27,8 +27,8 @@ OPTIONS: Final = (
     make_option(
         "--to",
         choices=(NATIVE, "rest"),
-        required=True,
-        help="Target format: a native spec, or the body of Run:ai's REST API as JSON",
+        default=NATIVE,
+        help="Target format: a native spec (default), or the body of Run:ai's REST API as JSON",
     ),
     make_option(
         "--others",

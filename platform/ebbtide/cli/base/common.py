@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from ebbtide.cli.base.options import PROFILE_VARIABLE, Options
-from ebbtide.cli.base.streams import get_style_codes
+from ebbtide.cli.base.streams import get_style_codes, get_width
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.problems import Problem, has_errors, limit_problems
 from ebbtide.core.base.prose import escape_json, make_printable
@@ -21,6 +21,7 @@ from ebbtide.core.documents.files import is_directory, read_file, read_stdin, un
 from ebbtide.core.documents.texts import load_text, unparsed_document
 from ebbtide.core.profile.built_in import BUILT_IN_NAME, BUILT_INS
 from ebbtide.core.readers.loaded import LoadedDocument
+from ebbtide.core.tables import wrap_text
 
 if TYPE_CHECKING:
     from ebbtide.cluster.doctor.findings import Finding
@@ -159,7 +160,7 @@ def format_report(row: Problem | Finding, heading: str, text: str, stream: TextI
     lines.append(f"    {make_printable(text)}")
     if row.fix:
         lines.append(f"    {colors['fix']}fix:{colors['end']} {make_printable(row.fix)}")
-    return [f"{line}\n" for line in lines]
+    return [wrap_text(f"{line}\n", get_width(stream)) for line in lines]
 
 
 def exit_code(problems: Iterable[Problem]) -> int:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from ebbtide.cli.base.common import find_named_profile, print_problems, read_profile, try_read_profile
-from ebbtide.cli.base.options import ONE_OF, Option, Options, make_option, make_parser, make_switch
+from ebbtide.cli.base.options import ONE_OF, Option, Options, make_option, make_parser
 from ebbtide.cli.base.terminal import exit_with_message, paint_state, write_stderr
 from ebbtide.core.base import keys
 from ebbtide.core.base.prose import make_printable
@@ -117,7 +117,9 @@ SPEC_NAMESPACE: Final = make_option(
     metavar="NS",
     help="Namespace of specs that set neither namespace nor project (default: the namespace of the context)",
 )
-EVERYWHERE: Final = make_switch("-A", "--all", group=ONE_OF, help="All namespaces")
+EVERYWHERE: Final = make_option(
+    *("-A", "--all-namespaces", "--all"), group=ONE_OF, action="store_true", dest="all", help="All namespaces"
+)
 NAMES: Final = make_option(
     "--profile", metavar="P", default="", help="Cluster profile, used if no namespace has the project's label"
 )

@@ -73,6 +73,13 @@ def get_style_codes(stream: TextIO) -> dict[str, str]:
     return STYLES if colored else NO_STYLES
 
 
+def get_width(stream: TextIO) -> int:
+    """Return the columns of the terminal that displays a stream; 0 for a pipe or a file, whose text is not wrapped."""
+    import shutil
+
+    return shutil.get_terminal_size((0, 0)).columns if stream.isatty() else 0
+
+
 @contextmanager
 def guard_streams() -> Iterator[None]:
     """Guard stdout and stderr while the context is entered."""

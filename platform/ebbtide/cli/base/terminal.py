@@ -9,12 +9,12 @@ from typing import Any, Final, NoReturn
 
 from ebbtide.cli.base.common import write_json
 from ebbtide.cli.base.options import Options
-from ebbtide.cli.base.streams import get_style_codes
+from ebbtide.cli.base.streams import get_style_codes, get_width
 from ebbtide.core import manifests
 from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.base.prose import make_printable
 from ebbtide.core.report import ReportContent, render_page, render_text
-from ebbtide.core.tables import align_table
+from ebbtide.core.tables import align_table, wrap_text
 
 USAGE: Final = 2
 #: Color of each workload phase and of each SLO outcome.
@@ -39,8 +39,8 @@ def print_result(namespace: str, name: str, message: str, output_format: str, **
 
 
 def write_stderr(text: str) -> None:
-    """Write a line to stderr."""
-    sys.stderr.write(f"{text}\n")
+    """Write a line to stderr, wrapped at the width of a terminal."""
+    sys.stderr.write(wrap_text(f"{text}\n", get_width(sys.stderr)))
 
 
 def exit_with_message(text: str, code: int = USAGE) -> NoReturn:
@@ -88,7 +88,7 @@ def paint_state(state: str, text: str) -> str:
 
 def write_report(content: ReportContent, output: str = "text", states: Mapping[str, str] | None = None) -> None:
     """Write a report as text or as an HTML page. ``states`` are those of labels, which have their colors in the text."""
-    text = render_page(content) if output == "html" else render_text(content)
+    text = render_page(content) if output == "html" else render_text(content, get_width(sys.stdout))
     for label, state in (states or {}).items():
         text = re.sub(f"(?<=: ){label}(?=[;\n])", paint_state(state, label), text)
     sys.stdout.write(text)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.cli.base import calls, connection, terminal
 from ebbtide.cli.base.options import Options, make_output_option
+from ebbtide.cli.base.streams import get_width
 from ebbtide.core import manifests
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import UnreadableError, read_spec
@@ -64,8 +65,8 @@ def run(cluster: connection.Cluster, options: Options) -> int:
         url, call = calls.describe_access(cluster, current_status, workload.top)
         rows = [("URL", url), ("call", call), *(("override", text) for text in current_status.by_hand)]
         rows += [("drift", text) for text in find_drift(workload, profile)]
-        text = render_text(_make_content(workload, current_status, hint, rows, starts))
-        phase = current_status.phase
+        text = render_text(_make_content(workload, current_status, hint, rows, starts), get_width(sys.stdout))
+        phase = current_status.label
         sys.stdout.write(text.replace(phase, terminal.paint_state(phase, phase), 1))
         return 0
     data = {
@@ -120,7 +121,7 @@ def _make_content(
         ("owner", status.owner),
         ("replicas", f"{status.replicas.ready} ready, {status.replicas.wanted} desired, {_format_bounds(status)}"),
         ("GPUs", status.gpus),
-        ("metric", str(status.metric or "")),
+        ("metric", "" if status.metric is None else status.metric.describe()),
         *more_rows,
     ]
     events = [
@@ -149,7 +150,7 @@ def _make_content(
         *(ReportTable(rows, title, left=len(rows[0])) for title, rows in tables),
         ReportList([] if spec is None else manifests.write_document(spec).splitlines(), "spec"),
     )
-    head = f"{status.namespace}/{status.name}   {status.kind}   {status.phase}   age {format_age(status.age_seconds)}"
+    head = f"{status.namespace}/{status.name}   {status.kind}   {status.label}   age {format_age(status.age_seconds)}"
     return ReportContent(head, sections)
 
 

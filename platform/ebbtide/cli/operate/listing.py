@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli.base import connection, terminal
 from ebbtide.cli.base.options import Options, make_output_option
+from ebbtide.cli.base.streams import get_width
 from ebbtide.core.units import format_age
 
 if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
 
-HEADER: Final = ("NAME", "PROJECT", "STATUS", "REPLICAS", "GPUS", "METRIC", "AGE", "URL", "REASON")
-#: Further columns of ``-o wide``, before the URL.
-WIDE: Final = ("NAMESPACE", "KIND", "CPU", "MEMORY")
+HEADER: Final = ("NAME", "PROJECT", "STATUS", "REPLICAS", "GPUS", "METRIC", "AGE", "REASON")
+#: Further columns of ``-o wide``, before the reason.
+WIDE: Final = ("NAMESPACE", "KIND", "CPU", "MEMORY", "URL")
+#: Columns that a narrow terminal does not show, so that the reason has the rest of the line.
+OPTIONAL: Final = ("AGE", "GPUS", "METRIC")
+#: Columns that the reason gets at least.
+REASON_COLUMNS: Final = 30
 OPTIONS: Final = (
     *connection.PLACE,
     connection.EVERYWHERE,
@@ -49,32 +53,35 @@ def run(cluster: connection.Cluster, options: Options) -> int:
 
 
 def _print_table(workloads: list[Status], *, wide: bool) -> None:
-    url = HEADER.index("URL")
-    header = (*HEADER[:url], *WIDE, *HEADER[url:]) if wide else HEADER
-    lines = terminal.format_table(header, (_make_row(workload, wide=wide) for workload in workloads)).splitlines()
-    for line, phase in zip(lines, ["", *(workload.phase for workload in workloads)], strict=True):
-        shown = line if wide else _cut_to_terminal(line)
-        sys.stdout.write(f"{shown.replace(phase, terminal.paint_state(phase, phase), 1)}\n")
+    width = 0 if wide else get_width(sys.stdout)
+    rows = [(*HEADER[:-1], *WIDE, HEADER[-1]), *map(_make_row, workloads)]
+    columns = [name for name in rows[0] if wide or name not in WIDE]
+    for name in OPTIONAL:
+        if width and _measure(rows, columns[:-1]) + REASON_COLUMNS > width:
+            columns.remove(name)
+    selected = [tuple(row[rows[0].index(name)] for name in columns) for row in rows]
+    lines = terminal.format_table(selected[0], selected[1:]).splitlines()
+    for line, workload in zip(lines, [None, *workloads], strict=True):
+        shown = line if not width or len(line) <= width else f"{line[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
+        label, phase = ("", "") if workload is None else (workload.label, workload.phase)
+        sys.stdout.write(f"{shown.replace(label, terminal.paint_state(phase, label), 1)}\n")
 
 
-def _cut_to_terminal(line: str) -> str:
-    """Return a line of at most the terminal's width; in a pipe or a file, the whole line."""
-    width = shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() else 0
-    return line if not width or len(line) <= width else f"{line[: width - 1]}\N{HORIZONTAL ELLIPSIS}"
+def _measure(rows: list[tuple[str, ...]], columns: list[str]) -> int:
+    return sum(max(len(row[rows[0].index(name)]) for row in rows) + 3 for name in columns)
 
 
-def _make_row(workload: Status, *, wide: bool = False) -> tuple[str, ...]:
+def _make_row(workload: Status) -> tuple[str, ...]:
     cores = f"{workload.cpu_cores:g}" if workload.cpu_cores else ""
     memory = f"{workload.memory_bytes / 2**30:.3g}Gi" if workload.memory_bytes else ""
     return (
         workload.name,
         workload.project or workload.namespace,
-        workload.phase,
+        workload.label,
         str(workload.replicas),
         workload.gpus,
         str(workload.metric or ""),
         format_age(workload.age_seconds),
-        *((workload.namespace, workload.kind, cores, memory) if wide else ()),
-        workload.url,
+        *(workload.namespace, workload.kind, cores, memory, workload.url),
         workload.why,
     )

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.cli.base import connection, terminal
 from ebbtide.cli.base.options import Options, make_output_option
+from ebbtide.cli.base.streams import get_width
 from ebbtide.core.base.prose import make_printable
+from ebbtide.core.tables import wrap_text
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
@@ -30,5 +32,6 @@ def run(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     if options.output != "text":
         terminal.write_data(explanation, options.output)
         return 0
-    sys.stdout.writelines(f"{make_printable(line)}\n" for line in explanation.lines())
+    width = get_width(sys.stdout)
+    sys.stdout.writelines(wrap_text(f"{make_printable(line)}\n", width) for line in explanation.lines())
     return 0

@@ -57,8 +57,24 @@ class ScalingMetric:
     aim: str = ""
 
     def __str__(self) -> str:
-        """Return the compact form: ``concurrency -/10``."""
-        return f"{self.name} {self.now or '-'}/{self.target}"
+        """Return the compact form, as on the page: ``concurrency -/7``, ``latency 620/1000 ms``."""
+        row = metrics.ROWS.get(self.name)
+        words = () if row is None else row.unit_label.split()
+        unit = " ms" if "ms" in words else "%" if "%" in words else ""
+        return f"{self.name} {_round(self.now) or '-'}/{_round(self.aim or self.target)}{unit}"
+
+    def describe(self) -> str:
+        """Return the compact form with the threshold of the spec, if the autoscaler aims at another value."""
+        return f"{self}; the threshold is {self.target}" if self.aim not in {"", self.target} else str(self)
+
+
+def _round(quantity: str) -> str:
+    """Return a Kubernetes quantity as a number with three digits, or a whole one."""
+    nanos = parse_nano(quantity)
+    if nanos is None:
+        return quantity
+    value = nanos / NANO
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"  # noqa: PLR2004 - four digits
 
 
 def measures_requests(name: str) -> bool:

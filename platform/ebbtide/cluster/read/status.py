@@ -130,6 +130,16 @@ class Status:
     #: The custom resource that the workload belongs to, as ``Inference chat``; empty without one.
     owner: str = ""
 
+    @property
+    def at_zero(self) -> bool:
+        """True if the workload has no replicas until the next request."""
+        return self.phase == "Running" and self.replicas.wanted == 0 and self.replicas.ready == 0
+
+    @property
+    def label(self) -> str:
+        """The phase in the words of tables."""
+        return "Scaled to zero" if self.at_zero else self.phase
+
 
 def add_current_loads(statuses: Sequence[Status], source: MetricsSource, when: float) -> list[Status]:
     """Return statuses with the current value of each metric that the KPA scales by, which the cluster does not report.
