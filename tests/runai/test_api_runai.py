@@ -435,7 +435,12 @@ def test_a_post_is_validated_once_and_translated_once(path: str, monkeypatch: py
         sent = serving.body("heron", "alpha", runai_bodies.cluster_id(backend.profile))
         if path != INFERENCES:
             sent = {"spec": serving.document("heron")}
-        for function in (translate.translate, translate.complete_plan, shapes.validate_inference, manifests.read_documents):
+        for function in (
+            translate.translate,
+            translate.complete_plan,
+            shapes.validate_inference,
+            manifests.read_documents,
+        ):
             counted(monkeypatch, counts, function)
         answer = client.post(path, json=sent, headers=serving.bearer("owner"))
 
