@@ -25,7 +25,7 @@ def read_answers(blocks: list[tuple[str, str]]) -> tuple[str, str, str]:
         by_command.setdefault(command.removeprefix("$ ").partition(" --")[0], rows)
     listed = by_command.get("ebbtide list", [])
     last = blocks[-1][1].partition("\n")[0]
-    ours = f"{listed[0][2]}: {listed[0][8]}".removesuffix(": -") if listed else [*refusals, last][0].removeprefix("! ")
+    ours = f"{listed[0][2]}: {listed[0][7]}".removesuffix(": -") if listed else [*refusals, last][0].removeprefix("! ")
     pods = sorted({row[2] for row in by_command.get("kubectl get pods", []) if len(row) > 2})
     top = next((rows for name, rows in by_command.items() if re.match(r"kubectl get [ki]svc", name)), [])
     cells = [cell for cell in (top[0] if top else []) if cell]
