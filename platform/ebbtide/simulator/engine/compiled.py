@@ -15,7 +15,7 @@ from typing import Any, Final
 from zlib import crc32
 
 import numpy as np
-from numba import njit
+from numba import njit, typeof
 
 from ebbtide.core.autoscaler.kernel import FUNCTIONS, HOT
 from ebbtide.simulator.engine import pods, state
@@ -51,10 +51,32 @@ def _draw(seed: int, stream: int, number: int, below: int) -> int:
     return np.int64(((x >> np.uint64(32)) * np.uint64(below)) >> np.uint64(32))  # type: ignore[return-value] # compatible with int
 
 
-def compile_functions() -> SimpleNamespace:
-    """Return the compiled copies by name."""
+class TypedFunctions:
+    """The compiled copies by name, for simulated arguments of the same types in each call, which are found in the first one.
+
+    To find the types of the arguments takes longer than an event.
+    """
+
+    def __init__(self, functions: SimpleNamespace) -> None:
+        """Start with functions whose types are not known."""
+        self._functions = functions
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a function that finds the types of its arguments, and replaces itself."""
+        function = getattr(self._functions, name)
+
+        def call(*arguments: Any) -> Any:
+            output = function(*arguments)
+            setattr(self, name, function.get_overload(tuple(map(typeof, arguments))))
+            return output
+
+        return call
+
+
+def compile_functions() -> TypedFunctions:
+    """Return the compiled copies by name, for the arguments of one simulation."""
     with _LOCK:
-        return _compile_functions()
+        return TypedFunctions(_compile_functions())
 
 
 @cache

@@ -331,11 +331,21 @@ class EngineNumbers:
     proxy_since: float = 0.0
 
 
+class Record(np.record):  # type: ignore[misc] # the stubs declare a base class as final
+    """A record whose own attributes are found without Python's code: each call of a compiled function reads some."""
+
+    __getattribute__ = np.void.__getattribute__
+
+    def __getattr__(self, name: str) -> Any:
+        """Return a field."""
+        return np.record.__getattribute__(self, name)
+
+
 def make_dtype(row: type) -> np.dtype[Any]:
     """Return the type of a record with the fields of a row."""
     types = {"int": np.int64, "float": np.float64, "bool": np.bool_}
     columns = [(field.name, types[str(field.type)]) for field in fields(row)]
-    return np.dtype((np.record, np.dtype(columns, align=True)))
+    return np.dtype((Record, np.dtype(columns, align=True)))
 
 
 class EngineState(NamedTuple):
