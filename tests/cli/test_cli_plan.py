@@ -211,10 +211,11 @@ def test_the_smallest_pool_has_whole_nodes_and_does_not_depend_on_the_seed(run: 
         assert report["smallest"]["100"] == 24
         assert report["smallestPool"]["servicesInSloBySeed"] == [3, 3, 3]
         assert report["largerPoolsThatFail"] == []
-        assert min(report["pool"]["servicesInSloBySeed"]) == 2
+        # The first seed violates an SLO, so no other one is simulated.
+        assert report["pool"]["servicesInSloBySeed"] == [2]
         # The last replies come after the traffic.
         assert 0.5 < report["pool"]["usedShare"] <= 1 < report["pool"]["gpuHoursByProject"]["no project"]
-    assert "2 to 3 of 3" in run(*words, "--seed", "3")[1]
+    assert "2 to 3 of 3" in run(*words, "--seed", "5")[1]
 
 
 def test_a_pool_without_whole_nodes(run: Any, fleet: Path) -> None:

@@ -395,7 +395,7 @@ def test_one_more_gpu_can_violate_an_slo() -> None:
     assert met == [4, 3, 4]
 
 
-def test_larger_pools_that_violate_an_slo_are_listed_with_their_seeds() -> None:
+def test_larger_pools_that_violate_an_slo_are_listed() -> None:
     recordings, _, _ = make_random_fleet(9)
     first = make_planner(recordings)
     calm = make_planner([record_service(make_service("calm", traffic="constant:0.1rps,1m", seed=7))])
@@ -406,7 +406,7 @@ def test_larger_pools_that_violate_an_slo_are_listed_with_their_seeds() -> None:
     assert smallest == 4
     assert [*planner.list_larger(smallest)] == [5, 6]
     assert [*planner.list_larger(40)] == [44, 48, 52, 56, 60]
-    assert planner.list_failing(smallest) == {5: [9]}
+    assert planner.list_failing(smallest) == [5]
 
 
 def test_the_smallest_pool_meets_the_slos_with_each_seed() -> None:

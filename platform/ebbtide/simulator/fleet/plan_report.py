@@ -67,8 +67,8 @@ class PlanReport:
     """Smallest pool by percentage of the services whose SLO any pool can meet; None if none is sufficient."""
     largest: int
     """Largest pool of the search."""
-    failing: dict[int, list[int]]
-    """Pools somewhat larger than the smallest one that violate an SLO, with the seeds that show it."""
+    failing: list[int]
+    """Pools somewhat larger than the smallest one that violate an SLO with the first seed."""
     found: FleetChanges
     notes: tuple[str, ...]
     currency: str = ""
@@ -166,13 +166,12 @@ def _describe_failing(report: PlanReport) -> list[str]:
     """Return the pools larger than the smallest one on which a service violates its SLO; nothing if no pool is sufficient."""
     if report.smallest[100] is None:
         return []
-    sizes = [
-        f"{name_size(report.planner, gpus)} (seed {', '.join(map(str, seeds))})"
-        for gpus, seeds in report.failing.items()
+    planner, tried = report.planner, report.planner.list_larger(report.smallest[100])
+    sizes = "; ".join(name_size(planner, gpus) for gpus in report.failing) or "none"
+    step = f", in steps of {tried.step}," if tried.step > planner.node else ""
+    return [
+        f"Larger pools of {tried[0]} to {tried[-1]} GPUs{step} that violate an SLO with seed {planner.seed}: {sizes}"
     ]
-    tried = report.planner.list_larger(report.smallest[100])
-    step = f", in steps of {tried.step}," if tried.step > report.planner.node else ""
-    return [f"Larger pools of {tried[0]} to {tried[-1]} GPUs{step} that violate an SLO: {'; '.join(sizes) or 'none'}"]
 
 
 def _describe_fleet(report: PlanReport) -> str:
@@ -238,14 +237,14 @@ def _make_rows(report: PlanReport) -> list[list[str]]:
 
 
 def _format_met(planner: FleetPlanner, gpus: int) -> str:
-    """Return the number of services that meet their SLO, the lowest and the highest of all seeds if they differ."""
+    """Return the number of services that meet their SLO, the lowest and the highest of the judging seeds if they differ."""
     met = [
         [
             measured.holds
             for measured, row in zip(each.run(gpus).measured, each.recordings, strict=True)
             if row.service.case.bounds
         ]
-        for each in planner.seeds
+        for each in planner.list_judged(gpus)
     ]
     low, high = min(map(sum, met)), max(map(sum, met))
     return f"{low}{f' to {high}' if low < high else ''} of {len(met[0])}"
@@ -319,7 +318,7 @@ def plan_to_json(report: PlanReport) -> dict[str, Any]:
         "smallest": {str(share): gpus for share, gpus in report.smallest.items()},
         "nodeGpus": planner.node,
         "seeds": [each.seed for each in planner.seeds],
-        "largerPoolsThatFail": [{"gpus": gpus, "seeds": seeds} for gpus, seeds in report.failing.items()],
+        "largerPoolsThatFail": report.failing,
         "smallestPool": _run_to_json(planner, report.compared) if report.smallest[100] else None,
         "insufficient": _describe_insufficiency(report),
         "currency": report.currency or None,
@@ -350,7 +349,7 @@ def _run_to_json(planner: FleetPlanner, gpus: int) -> dict[str, Any]:
     return {
         "gpus": gpus,
         "servicesInSlo": planner.count_met(gpus),
-        "servicesInSloBySeed": [each.count_met(gpus) for each in planner.seeds],
+        "servicesInSloBySeed": [each.count_met(gpus) for each in planner.list_judged(gpus)],
         "peakGpus": run.peak,
         "cost": round_number(hours.used_cost) if has_prices else None,
         "poolGpuHours": round_number(hours.whole),

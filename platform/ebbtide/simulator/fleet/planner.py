@@ -261,13 +261,18 @@ class FleetPlanner:
         """Return whether a share of the services meets its SLO with each seed."""
         return all(each.meets(gpus, each.count_needed(share)) for each in self.seeds)
 
-    def list_failing(self, smallest: int) -> dict[int, list[int]]:
-        """Return the sizes somewhat above the smallest one that violate an SLO, with the seeds that show it."""
-        failing = {
-            gpus: [each.seed for each in self.seeds if not each.meets(gpus, len(each.promised))]
-            for gpus in self.list_larger(smallest)
-        }
-        return {gpus: seeds for gpus, seeds in failing.items() if seeds}
+    def list_judged(self, gpus: int) -> list[FleetPlanner]:
+        """Return the fleets of the seeds with which a size was judged: all, or those up to the first that violates an SLO."""
+        judged: list[FleetPlanner] = []
+        for each in self.seeds:
+            judged.append(each)
+            if each.count_met(gpus) < len(each.promised):
+                break
+        return judged
+
+    def list_failing(self, smallest: int) -> list[int]:
+        """Return the sizes somewhat above the smallest one that violate an SLO with the first seed."""
+        return [gpus for gpus in self.list_larger(smallest) if not self.meets(gpus, len(self.promised))]
 
     def list_larger(self, smallest: int) -> range:
         """Return the sizes that are tried above the smallest one: at least one node more, and ``TRIED`` ones at most."""
@@ -363,15 +368,25 @@ class FleetPlanner:
     def find_smallest(self, share: int, low: int, high: int) -> int | None:
         """Return the smallest size of ``low`` to ``high`` nodes at which a share of the services meets its SLO; None if there is none.
 
+        Only the smallest size of the first seed is simulated with the others, which raise it if they violate more SLOs there.
+        """
+        if not self.keeps(high * self.node, share):
+            return None
+        for each in self.seeds:
+            if each is self or not each.meets(low * self.node, each.count_needed(share)):
+                low = each.descend_nodes(each.count_needed(share), low, high)
+        return next(nodes for nodes in range(low, high + 1) if self.keeps(nodes * self.node, share)) * self.node
+
+    def descend_nodes(self, needed: int, low: int, high: int) -> int:
+        """Return the smallest number of nodes from ``low`` to ``high``, which is sufficient, with the seed of this fleet.
+
         The steps from ``high`` down double until one fails, then a bisection follows: a large pool is simulated faster than
         one for which pods wait. One node less can meet more SLOs, so the search continues below a size that fails.
         """
 
         def keeps(nodes: int) -> bool:
-            return self.keeps(nodes * self.node, share)
+            return self.meets(nodes * self.node, needed)
 
-        if not keeps(high):
-            return None
         step, least = max((high - low) // FIRST_STEP, 1), low
         while high > low and keeps(max(high - step, low)):
             high, step = max(high - step, low), 2 * step
@@ -384,7 +399,7 @@ class FleetPlanner:
                 low = middle + 1
         below = range(high - 2, max(high - 2 - PROBED, least - 1), -1)
         smaller = next((nodes for nodes in below if keeps(nodes)), None)
-        return high * self.node if smaller is None else self.find_smallest(share, least, smaller)
+        return high if smaller is None else self.descend_nodes(needed, least, smaller)
 
     @cached_property
     def bound(self) -> int:
