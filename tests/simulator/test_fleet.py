@@ -8,7 +8,7 @@ import os
 import random
 from collections import Counter
 from dataclasses import replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +28,11 @@ from ebbtide.simulator.engine.engine import simulate
 from ebbtide.simulator.engine.slo import parse_bounds
 from ebbtide.simulator.engine.state import FAR
 from ebbtide.simulator.fleet import fleet as fleets
-from ebbtide.simulator.fleet import planner as planners
 from ebbtide.simulator.fleet.fleet import FleetService, FleetSimulation, record_service, simulate_fleet
 from ebbtide.simulator.fleet.plan_report import choose_pools
 from ebbtide.simulator.fleet.planner import Fleet, FleetPlanner, find_changes, list_candidates
 from ebbtide.simulator.fleet.pool import UNITS, GpuDemand, GpuPool, Holder, PoolSize, Refusal, read_demand
-from ebbtide.simulator.search.judge import SEEDS, judge
+from ebbtide.simulator.search.judge import SEEDS
 from ebbtide.simulator.traffic.load import generate_traffic
 from ebbtide.simulator.traffic.servers import parse_server
 from ebbtide.simulator.traffic.words import parse_start_up
@@ -427,16 +426,33 @@ def test_the_smallest_pool_meets_the_slos_with_each_seed() -> None:
     assert together == max(gpus for gpus in alone if gpus is not None)
 
 
+def test_other_seeds_are_simulated_only_up_from_the_smallest_pool_of_the_first() -> None:
+    rows = {"rare": (0, "poisson:0.3rps,30s"), "chat": (1, "poisson:2rps,3m")}
+    recordings = [
+        [
+            record_service(make_service(name, low=low, high=6, traffic=traffic, seed=seed))
+            for name, (low, traffic) in rows.items()
+        ]
+        for seed in (2, 0)
+    ]
+    other = make_planner(recordings[1])
+    planner = FleetPlanner(other.fleet, recordings[0], [other])
+
+    smallest = choose_pools(planner)[0][100]
+
+    tried = {each: {*each._runs, *each._missed} for each in planner.seeds}  # noqa: SLF001 - the simulated sizes
+    assert len(tried[planner]) > len(tried[other])
+    assert smallest in tried[other]
+    assert [len(planner.list_judged(gpus)) for gpus in (1, smallest)] == [1, 2]
+
+
 @pytest.mark.parametrize(("spare", "passes"), [(0.5, True), (0.8, False)])
-def test_a_change_is_proposed_only_if_it_passes_the_judge(
-    monkeypatch: pytest.MonkeyPatch, spare: float, *, passes: bool
-) -> None:
-    monkeypatch.setattr(planners, "judge", partial(judge, spare=spare))
+def test_a_change_is_proposed_only_if_it_passes_the_judge(spare: float, *, passes: bool) -> None:
     service = make_service("chat", low=2, high=2, traffic="steps:0.4rps,10m,4rps,6s,0.4rps,10m")
     recordings = [record_service(replace(service, case=replace(service.case, bounds=parse_bounds("p95=6s"))))]
     others = [make_planner(recordings) for _ in SEEDS[1:]]
 
-    found = find_changes(FleetPlanner(make_planner(recordings).fleet, recordings, others), 2, 1)
+    found = find_changes(FleetPlanner(make_planner(recordings).fleet, recordings, others), 2, 1, spare)
 
     assert [change.text for change in found.changes] == ["minReplicas 2 -> 1"] * passes
     assert all(0.2 < (change.verdict.used or 0) < 0.25 for change in found.changes)

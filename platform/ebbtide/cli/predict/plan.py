@@ -99,6 +99,7 @@ OPTIONS: Final = (
         default=5,
         help="Number of services, by GPU-hours, for which changes are simulated (default: 5)",
     ),
+    simulate.SPARE,
     make_switch("--write", help="Write the changes that free GPUs together to the spec files"),
     make_output_option("text", "json", "html"),
 )
@@ -170,6 +171,7 @@ def _plan(
         options.slo,
         options.seed,
         options.changes,
+        options.spare,
     )
     with simulate.exit_if_refused(COMMAND):
         pairs = planner.match_logs(specs, logs)

@@ -34,6 +34,7 @@ from ebbtide.server.api.reads import Reads
 from ebbtide.server.api.workers import LimitExceededError
 from ebbtide.simulator.data import SimulationRequestError
 from ebbtide.simulator.fleet.savings import ServiceReplay
+from ebbtide.simulator.search.judge import SPARE
 
 #: Maximum number of workloads in one report, of reports at a time, and of workloads and callers whose last row or report is kept.
 MAX_REPORTED: Final = 100
@@ -78,7 +79,9 @@ class Costs:
         """Return the progress of the caller's last report; None if there was none."""
         return self._progress.get(caller.name)
 
-    def compute(self, caller: Caller, *, namespace: str = "", project: str = "", days: float = 7.0) -> CostReport:
+    def compute(
+        self, caller: Caller, namespace: str = "", project: str = "", days: float = 7.0, spare: float = SPARE
+    ) -> CostReport:
         """Replay the visible workloads, and return their report.
 
         Raises:
@@ -87,7 +90,7 @@ class Costs:
         """
         progress = self._begin(caller)
         try:
-            return self._compute(progress, caller, namespace, project, days)
+            return self._compute(progress, caller, namespace, project, days, spare)
         finally:
             progress.ended = True
 
@@ -139,7 +142,9 @@ class Costs:
         same = [row.row for row in kept if abs(row.inputs.end - row.inputs.start - length) < 1]
         return make_cost_report(same, inputs)
 
-    def _compute(self, progress: Progress, caller: Caller, namespace: str, project: str, days: float) -> CostReport:
+    def _compute(
+        self, progress: Progress, caller: Caller, namespace: str, project: str, days: float, spare: float = SPARE
+    ) -> CostReport:
         connection = self._connection
         if connection.source is None:
             raise SourceError("no metrics source: start ebbtide serve with --prometheus")
@@ -161,7 +166,8 @@ class Costs:
             except ClusterError:
                 return []
 
-        inputs = ReportInputs(connection.source, connection.profile, start, now, connection.gpu_hour, read_pod_starts)
+        source, profile, price = connection.source, connection.profile, connection.gpu_hour
+        inputs = ReportInputs(source, profile, start, now, price, read_pod_starts, spare)
         tops = [*connection.cache.store.tops(places)]
         progress.total, rows = len(tops), []
         measured, deadline = measure_replicas(tops, inputs), time.monotonic() + REPORT_SECONDS

@@ -225,7 +225,7 @@ def slo(
 @router.post("/costs", summary="Compute Cost Report", responses={**_LIST, **describe_errors(MODEL, 400, 429, 503)})
 def compute_costs(context: Context, body: requests.CostPeriod) -> CostReport:
     """Replay the recorded requests of the workloads that the caller can see: costs, and changes that would have saved."""
-    return context.backend.costs.compute(context.caller, namespace=body.namespace, project=body.project, days=body.days)
+    return context.backend.costs.compute(context.caller, body.namespace, body.project, body.days, body.spare)
 
 
 @router.get("/costs", summary="Get Last Cost Report", responses=_LIST)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictStr, create_model
 from pydantic.alias_generators import to_camel
 
 from ebbtide.core.base.operations import Operation, Parameter
+from ebbtide.simulator.search.judge import SPARE
 
 Text = Annotated[StrictStr, Field(min_length=1)]
 
@@ -83,6 +84,9 @@ class CostPeriod(RequestModel):
     namespace: Annotated[str, Field(max_length=63, description="Limit the report to one namespace.")] = ""
     project: Annotated[str, Field(max_length=63, description="Limit the report to one project.")] = ""
     days: Annotated[float, Field(ge=0.01, le=31, description="Days of requests to replay.")] = 7.0
+    spare: Annotated[
+        float, Field(ge=0, le=1, description="Share of the SLO's allowance that a change leaves unused.")
+    ] = SPARE
 
 
 class SimulationCase(RequestModel):

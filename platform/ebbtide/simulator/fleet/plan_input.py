@@ -64,7 +64,7 @@ def make_plan_report(
     planned = planner.FleetPlanner(planners[0].fleet, planners[0].recordings, planners[1:])
     smallest, largest = plan_report.choose_pools(planned)
     failing = [] if smallest[100] is None else planned.list_failing(smallest[100])
-    found = planner.find_changes(planned, smallest[100] or largest, request.changes)
+    found = planner.find_changes(planned, smallest[100] or largest, request.changes, request.spare)
     return plan_report.PlanReport(
         planned,
         sizes[0].gpus,

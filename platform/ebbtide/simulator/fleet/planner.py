@@ -38,7 +38,7 @@ from ebbtide.simulator.fleet.fleet import (
     simulate_fleet,
 )
 from ebbtide.simulator.fleet.pool import UNITS, GpuDemand, PoolSize, list_unfit, read_demand
-from ebbtide.simulator.search.judge import Change, Evidence, Use, Verdict, judge
+from ebbtide.simulator.search.judge import SPARE, Change, Evidence, Use, Verdict, judge
 from ebbtide.simulator.search.request import (
     PreparedCase,
     SimulationRequestError,
@@ -573,7 +573,7 @@ def run_in_threads(work: Callable[[_Input], _Output], inputs: Sequence[_Input]) 
         return [*workers.map(work, inputs)]
 
 
-def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChanges:
+def find_changes(planner: FleetPlanner, smallest: int, limit: int, spare: float = SPARE) -> FleetChanges:
     """Return the changes that free GPUs, at most one of each service, best first; each is verified with those before it.
 
     The ``limit`` services with the most GPU-hours are tried, and the changes that save the most in a service alone first.
@@ -605,7 +605,7 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
         least = _find_saving(changed, met, found.smallest, hours)
         if least is None:
             continue
-        size, verdict = _judge_change(found, changed, index, edits, least)
+        size, verdict = _judge_change(found, changed, index, edits, least, spare)
         spent = changed.sum_hours(size)
         if not verdict.passes:
             found.rejected.append(f"{name}: {text}: {'; '.join(verdict.misses)}")
@@ -616,14 +616,15 @@ def find_changes(planner: FleetPlanner, smallest: int, limit: int) -> FleetChang
 
 
 def _judge_change(
-    found: FleetChanges, changed: FleetPlanner, index: int, edits: Mapping[Path, Any], least: int
+    found: FleetChanges, changed: FleetPlanner, index: int, edits: Mapping[Path, Any], least: int, spare: float
 ) -> tuple[int, Verdict]:
     """Return the smallest size, at least ``least``, at which a change of a service passes the judge, or the last one that fails."""
-    scaling = get_at(found.planner.recordings[index].service.case.document, "spec", "autoscaling") or {}
+    case = found.planner.recordings[index].service.case
+    scaling, empty = get_at(case.document, "spec", "autoscaling") or {}, case.list_empty(HALVES, case.halves)
     change = Change({str(path[-1]): value for path, value in edits.items()}, scaling)
     current = found.planner.list_use(index, found.smallest)
     for size in range(least, found.smallest + 1, changed.node):
-        verdict = judge(change, Evidence(current, changed.list_use(index, size)))
+        verdict = judge(change, Evidence(current, changed.list_use(index, size), empty), spare)
         if verdict.passes:
             break
     return size, verdict

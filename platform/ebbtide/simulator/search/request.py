@@ -101,6 +101,8 @@ class PlanRequest:
     seed: int = 0
     #: Number of services for which changes are simulated.
     changes: int = 5
+    #: Share of the SLO's allowance that a change leaves unused.
+    spare: float = SPARE
 
 
 class PreparedCase(NamedTuple):
