@@ -65,7 +65,7 @@ def test_the_overview_shows_figures_alerts_and_a_tide_per_workload(site: Site, m
     names = [item.attributes["href"].rpartition("/")[2] for item in page.all("a", class_="name")]
     assert names == ["none", "chat", "embed"]
     assert "37.5 req/s" in page.text
-    assert "GPU cost per hour 0.00" in page.text
+    assert "GPU cost per hour" not in page.text
     assert "cannot pull image example.com/none:v1" in page.text
     assert "SLO violated chat uptime 99.5% violated: available in 99% of the minutes" in page.text
     # 18 per ready replica, two of them, a target of 10: the load needs 3.6 replicas.

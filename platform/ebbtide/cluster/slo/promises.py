@@ -11,6 +11,7 @@ from ebbtide.core.base.failures import report_failure
 from ebbtide.core.documents import load_document
 from ebbtide.core.translation import gpu, traps
 from ebbtide.core.translation.translate import make_plan
+from ebbtide.simulator.fleet.pool import find_gpu_price
 
 if TYPE_CHECKING:
     from ebbtide.core.base.problems import Problem
@@ -20,14 +21,27 @@ if TYPE_CHECKING:
     from ebbtide.core.translation.plan import Plan
 
 
-def read_slo(top: Object, profile: Profile) -> WorkloadSlo:
-    """Return the SLO and GPUs of a workload from its top object."""
+def read_slo(top: Object, profile: Profile, gpu_hour: float | None = None) -> WorkloadSlo:
+    """Return the SLO, GPUs and price of a workload from its top object; ``gpu_hour`` replaces the prices of the profile's GPUs."""
     metadata = top["metadata"]
     ref = Ref(metadata["namespace"], metadata["name"])
     project = str((metadata.get("labels") or {}).get(keys.PROJECT, ""))
     inference, plan = _load_stored_spec(top, profile)
     slo = None if inference is None else inference.spec.slo
-    return WorkloadSlo(ref, project, slo, None if plan is None else gpu.count_gpus_per_replica(plan))
+    gpus = None if plan is None else gpu.count_gpus_per_replica(plan)
+    return WorkloadSlo(ref, project, slo, gpus, find_price(plan, profile, gpu_hour))
+
+
+def find_price(plan: Plan | None, profile: Profile, gpu_hour: float | None) -> float | None:
+    """Return the price of a GPU-hour or core-hour of a workload; ``gpu_hour`` replaces the prices of the profile's GPUs."""
+    prices = profile.spec.prices
+    if plan is None:
+        return None
+    if plan.gpu is None:
+        return prices.cpu_hour if plan.spec.compute.cpu_core_request else None
+    if gpu_hour is not None or plan.pool is None:
+        return gpu_hour
+    return find_gpu_price(prices, plan.pool)
 
 
 def list_slo_warnings(top: Object, profile: Profile) -> list[Problem]:

@@ -123,6 +123,8 @@ class WorkloadSlo:
     slo: Slo | None = None
     #: None without a stored spec.
     gpus: float | None = None
+    #: Price of a GPU-hour, or of a core-hour of a workload without GPUs; None if it is unknown.
+    price: float | None = None
 
 
 class SeriesPoint(NamedTuple):

@@ -101,7 +101,9 @@ class Measurements:
 
     def _read_objectives(self, places: Iterable[WorkloadKey]) -> dict[Ref, WorkloadSlo]:
         tops = self._connection.cache.store.tops(places)
-        return {slo.ref: slo for slo in (read_slo(top, self._connection.profile) for top in tops)}
+        return {
+            slo.ref: slo for slo in (read_slo(top, self._connection.profile, self._connection.gpu_hour) for top in tops)
+        }
 
     def _list_visible(self, caller: Caller, refs: Sequence[Ref]) -> list[Ref]:
         return [ref for ref in refs if self._can_see(caller, ref)]

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from ebbtide.cluster.client.protocol import ClusterError, ConflictError, RefusedError
 from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.read.pods import count_held_gpus
+from ebbtide.cluster.slo.promises import find_price
 from ebbtide.cluster.write.apply import ApplyPlan
 from ebbtide.core import manifests
 from ebbtide.core.base.paths import get_at
@@ -24,7 +25,7 @@ from ebbtide.core.documents.model_specs import ModelRequest, ModelSpec, choose_p
 from ebbtide.core.profile.models import Profile
 from ebbtide.core.profile.projects import UNKNOWN_NAMESPACE
 from ebbtide.core.translation import gpu, model_catalog
-from ebbtide.core.units import format_bytes
+from ebbtide.core.units import format_bytes, format_money
 from ebbtide.server.api.answers import Plans
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.offline import InputError
@@ -368,12 +369,13 @@ def _render_plan(visit: PageVisit, state: EditorState, plans: Plans, status: int
 
 def _describe_price(visit: PageVisit, planned: ApplyPlan) -> str:
     """Return the price of a workload's GPUs per hour at its minimum and maximum; empty without a price or GPUs."""
-    share = gpu.count_gpus_per_replica(planned.workload.plan)
-    if visit.backend.gpu_hour is None or not share:
+    plan, profile = planned.workload.plan, visit.backend.profile
+    share, price = gpu.count_gpus_per_replica(plan), find_price(plan, profile, visit.backend.gpu_hour)
+    if price is None or not share:
         return ""
     low, high = (
-        f"{count * share * visit.backend.gpu_hour:.2f} per hour at {count_noun(int(count), 'replica')}"
-        for count in (planned.workload.plan.scaling.minimum, planned.workload.plan.scaling.maximum)
+        f"{format_money(count * share * price, profile.spec.prices.currency or '')} per hour at {count_noun(int(count), 'replica')}"
+        for count in (plan.scaling.minimum, plan.scaling.maximum)
     )
     return f"GPU cost: {low}, {high}"
 

@@ -15,6 +15,7 @@ from ebbtide.cluster.client.protocol import ForbiddenError
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.cost_pages import list_best_changes
 from ebbtide.cluster.slo.source import History, Ref, SourceError
+from ebbtide.core.units import format_money
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.web.parts import objectives, tide, words
 from ebbtide.server.web.parts.frame import PageVisit
@@ -42,7 +43,7 @@ def show_overview(visit: PageVisit) -> Response:
     """Show the overview."""
     read = visit.backend.reads.workloads(visit.user)
     statuses = [*read.value]
-    trouble = ""
+    troubles: list[str] = []
     histories: dict[Ref, History] = {}
     slos: dict[Ref, words.SloState] = {}
     for first in range(0, len(statuses), objectives.MAX_JUDGED):
@@ -51,7 +52,7 @@ def show_overview(visit: PageVisit) -> Response:
         try:
             histories.update(read_histories(visit, part))
         except SourceError as error:
-            trouble = str(error)
+            troubles.append(str(error))
     report = visit.backend.costs.last(statuses)
     judged = [(status, slos.get(Ref(status.namespace, status.name), words.NO_SLO)) for status in statuses]
     judged.sort(key=lambda row: (_rank_tone(*row), row[0].name, row[0].namespace))
@@ -65,7 +66,7 @@ def show_overview(visit: PageVisit) -> Response:
         alerts=list_alerts(judged),
         changes=list_best_changes(report),
         figures=sum_figures(visit, judged, histories),
-        trouble=trouble,
+        trouble="; ".join(dict.fromkeys(troubles)),
         box=(tide.WIDTH, tide.HEIGHT),
         age=read.age,
     )
@@ -99,7 +100,8 @@ def sum_figures(
 ) -> dict[str, Any]:
     """Return the figures of all visible workloads together, None if unknown, and areas over the last 30 minutes."""
     statuses = [status for status, _ in judged]
-    gpus_of = {ref: slo.gpus for ref, slo in objectives.read_objectives(visit, statuses).items() if slo.gpus}
+    known = objectives.read_objectives(visit, statuses)
+    gpus_of = {ref: slo.gpus for ref, slo in known.items() if slo.gpus}
     rates, gpu_rows, waiting_rows = [], [], []
     for ref, history in histories.items():
         series = {name: [point.value for point in points] for name, points in history.series.items()}
@@ -111,13 +113,13 @@ def sum_figures(
             pairs = zip(series["ready"], series["wanted"], strict=True)
             waiting_rows.append([None if a is None or b is None else max(0.0, b - a) for a, b in pairs])
     total_rates, total_gpus = tide.add_series(rates), tide.add_series(gpu_rows)
-    gpus_now = sum(row.replicas.ready * gpus_of.get(Ref(row.namespace, row.name), 0.0) for row in statuses)
-    price = visit.backend.gpu_hour
+    ready = {Ref(row.namespace, row.name): row.replicas.ready for row in statuses}
+    costs = [ready[ref] * slo.gpus * slo.price for ref, slo in known.items() if slo.gpus and slo.price is not None]
     states = [slo.state for _, slo in judged]
     return {
         "rate": next((value for value in reversed(total_rates) if value is not None), None),
         "rate_area": tide.draw_total(total_rates),
-        "gpus": gpus_now if gpus_of else None,
+        "gpus": sum(ready[ref] * gpus for ref, gpus in gpus_of.items()) if gpus_of else None,
         "gpu_area": tide.draw_total(total_gpus),
         "resources": _list_resources(visit),
         # Replicas that are desired but not ready, and the workloads that wait for resources.
@@ -127,7 +129,7 @@ def sum_figures(
         "met": states.count("met"),
         "violated": states.count("violated"),
         "undecided": states.count("unknown"),
-        "cost": None if price is None else gpus_now * price,
+        "cost": format_money(sum(costs) if costs else None, visit.backend.profile.spec.prices.currency or ""),
     }
 
 
