@@ -28,6 +28,7 @@ from ebbtide.cluster.slo.cost_report import (
 )
 from ebbtide.cluster.slo.replay import write_traffic_log
 from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, StartTimes
+from ebbtide.core.base.bodies import serialize_body
 from ebbtide.core.documents import profiles
 from ebbtide.simulator.fleet.savings import ServiceReplay, SettingChange, SettingUse, SimulatedRange
 from ebbtide.simulator.search.judge import SEEDS, Change, Evidence, judge
@@ -228,6 +229,20 @@ def test_without_an_slo_or_a_price_nothing_is_invented() -> None:
     assert total.rows[0].replay.current.meets_slo is None
     assert (total.rows[0].cost, total.total.cost) == (None, None)
     assert "No money" in cost_pages.render_cost_text(total, "")
+
+
+@pytest.mark.parametrize(("hours", "record", "month"), [(24, "24 h", "45.00 EUR"), (23, "23 h", "")])
+def test_a_month_is_estimated_only_from_a_whole_day(report: Any, hours: int, record: str, month: str) -> None:
+    row = replace(report.rows[0], start=NOW, end=NOW + hours * HOUR, cost=1.5)
+
+    cells = dict(zip(cost_pages.HEADER, next(cost_pages.list_cells(replace(report, rows=(row,)))), strict=True))
+
+    assert (cells["RECORD"], cells["COST"], cells["30 DAYS"]) == (record, "1.50 EUR", month)
+    assert serialize_body(row)["costPer30Days"] == (45.0 if month else None)
+
+
+def test_the_page_explains_missing_money_as_the_command_does(report: Any) -> None:
+    assert cost_pages.explain_no_money(replace(report.total, replayed=0)) == "Nothing was replayed."
 
 
 def test_without_a_price_a_change_saves_no_money() -> None:

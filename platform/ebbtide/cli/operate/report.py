@@ -126,8 +126,7 @@ def _write_changes(rows: Sequence[CostRow], folder: str, profile: Profile) -> tu
     specs = [loaded for loaded in load_documents(read_sources([folder]), profile) if loaded.inference is not None]
     written, problems = {}, []
     for row in rows:
-        assert row.replay is not None
-        assert row.replay.change is not None
+        _, _, change = row.read_proposal()
         found = [
             loaded
             for loaded in specs
@@ -135,9 +134,9 @@ def _write_changes(rows: Sequence[CostRow], folder: str, profile: Profile) -> tu
         ]
         problem = _find_objection(row, found, folder)
         if problem is None:
-            changes = address_changes(row.replay.change.fields)
+            edits = address_changes(change.fields)
             try:
-                write_spec(found[0], changes, edit_spec(found[0], changes), row.replay.change.text)
+                write_spec(found[0], edits, edit_spec(found[0], edits), change.text)
                 written[row.ref] = found[0].name
             except SpecNotEditedError as error:
                 problem = error.problem
@@ -148,18 +147,16 @@ def _write_changes(rows: Sequence[CostRow], folder: str, profile: Profile) -> tu
 
 def _find_objection(row: CostRow, found: Sequence[LoadedDocument], folder: str) -> Problem | None:
     """Return why a change is not written to the specs of its service in a folder; None if nothing objects."""
-    assert row.record is not None
-    assert row.replay is not None
-    assert row.replay.change is not None
-    name = f"{row.namespace}/{row.name}: {row.replay.change.text}"
-    if misses := row.replay.change.verdict.misses:
+    record, _, change = row.read_proposal()
+    name = f"{row.namespace}/{row.name}: {change.text}"
+    if misses := change.verdict.misses:
         return Problem("RPT001", (), f"{name} is not written: {'; '.join(misses)}", "keep the setting", document=folder)
     if len(found) != 1:
         files = ", ".join(loaded.name for loaded in found) or "none"
         message = f"{name} is not written: it needs one spec of the service, and found {files}"
         return Problem("RPT001", (), message, "set --write to the directory with its spec", document=folder)
     (spec,) = found
-    blocks = [get_at(each.reading.native, "spec", "autoscaling") or {} for each in (spec, row.record.loaded)]
+    blocks = [get_at(each.reading.native, "spec", "autoscaling") or {} for each in (spec, record.loaded)]
     if blocks[0] != blocks[1]:
         message = f"{name} is not written: the autoscaling of the file is not the one that runs"
         return Problem("RPT001", ("spec", "autoscaling"), message, "apply the file, or edit it", document=spec.name)
@@ -177,12 +174,10 @@ def _write_evidence(messages: Iterable[tuple[CostRow, str]], folder: Path) -> No
             name = f"{row.namespace}.{row.name}"
             if FILE_NAME.fullmatch(name) is None:
                 continue
-            assert row.record is not None
-            assert row.replay is not None
-            assert row.replay.change is not None
-            request = row.record.request
+            record, _, change = row.read_proposal()
+            request = record.request
             # The text is Ebbtide's own, so the edit succeeds.
-            spec = edit_text(request.spec, address_changes(row.replay.change.fields))
+            spec = edit_text(request.spec, address_changes(change.fields))
             for ending, data in (
                 ("txt", message.encode()),
                 ("yaml", spec.encode()),

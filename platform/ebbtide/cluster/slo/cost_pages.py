@@ -20,7 +20,19 @@ from ebbtide.simulator.search.judge import SEEDS
 BEST_CHANGES: Final = 3
 #: Longest subject of a commit message.
 SUBJECT_LENGTH: Final = 72
-HEADER: Final = ("SERVICE", "PROJECT", "COST", "HOURS", "MEASURED", "LATE", "SLO", "CHANGE", "SAVES")
+HEADER: Final = (
+    "SERVICE",
+    "PROJECT",
+    "RECORD",
+    "COST",
+    "30 DAYS",
+    "HOURS",
+    "MEASURED",
+    "LATE",
+    "SLO",
+    "CHANGE",
+    "SAVES",
+)
 
 
 def list_changes(report: CostReport) -> list[CostRow]:
@@ -75,7 +87,7 @@ def _list_parts(report: CostReport, table: str) -> Iterator[str]:
     currency = report.currency
     yield describe_head(report)
     if report.total.cost is None and report.total.replayed:
-        yield f"No money: {_explain_no_money(report.total)}"
+        yield f"No money. {explain_no_money(report.total)}"
     yield f"\n{table}\nTotal: {describe_sum(report.total, currency)}"
     yield "".join(f"  {each.project}: {describe_sum(each, currency)}\n" for each in report.projects)
     changes = list_changes(report)
@@ -94,13 +106,15 @@ def _list_parts(report: CostReport, table: str) -> Iterator[str]:
         yield "".join(f"  {row.namespace}/{row.name}: {row.reason}\n" for row in unknown)
 
 
-def _explain_no_money(total: CostSum) -> str:
-    """Return which price is missing, by what the hours count, with the fix."""
+def explain_no_money(total: CostSum) -> str:
+    """Return why there is no money: which price is missing, by what the hours count, with the fix."""
+    if not total.replayed:
+        return "Nothing was replayed."
     if "GPU" in total.hours:
-        return "the profile has no prices. Set prices in the profile, or --cost gpu-hour=2.5."
+        return "The profile has no prices. Set prices in the profile, or --cost gpu-hour=2.5."
     if "core" in total.hours:
-        return "no service has a GPU, and the profile has no price of a core-hour. Set prices.cpuHour in the profile."
-    return "no service requests a GPU or CPU cores, so no price applies."
+        return "No service has a GPU, and the profile has no price of a core-hour. Set prices.cpuHour in the profile."
+    return "No service requests a GPU or CPU cores, so no price applies."
 
 
 def list_cells(report: CostReport) -> Iterator[tuple[str, ...]]:
@@ -109,23 +123,21 @@ def list_cells(report: CostReport) -> Iterator[tuple[str, ...]]:
         measured = "" if row.measured_hours is None else format_count(row.measured_hours)
         replay = row.replay
         if replay is None:
-            yield (f"{row.namespace}/{row.name}", row.project, "", "not replayed", measured, "", "", "", "")
+            yield (f"{row.namespace}/{row.name}", row.project, "", "", "", "not replayed", measured, "", "", "", "")
             continue
         slo = {True: "met", False: "VIOLATED", None: ""}[replay.current.meets_slo]
         late = f"{format_range(replay.current.late)} of {replay.requests:,}"
         change = "" if replay.change is None else replay.change.text
         saves = format_saving(row, report.currency)
         hours = f"{format_range(replay.current.hours)} {replay.unit}"
-        cost = format_money(row.cost, report.currency)
-        yield (f"{row.namespace}/{row.name}", row.project, cost, hours, measured, late, slo, change, saves)
+        record = format_duration(row.record_seconds or 0.0)
+        money = [format_money(cost, report.currency) for cost in (row.cost, row.cost_per_30_days)]
+        yield (f"{row.namespace}/{row.name}", row.project, record, *money, hours, measured, late, slo, change, saves)
 
 
 def write_commit_message(row: CostRow, currency: str, file: str) -> str:
     """Return the commit message of a change: its evidence, and as trailers the workload, its revision and the spec's file."""
-    assert row.record is not None
-    assert row.replay is not None
-    assert row.replay.change is not None
-    record, replay, change = row.record, row.replay, row.replay.change
+    record, replay, change = row.read_proposal()
     verdict = change.verdict
     after = None if row.cost is None or row.saved is None else row.cost - row.saved
     uses = [("before", replay.current, row.cost), ("after", change.use, after)]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final, NamedTuple
 
-from ebbtide.cluster.slo.promises import read_slo, read_spec_document
+from ebbtide.cluster.slo.promises import find_price, read_slo, read_spec_document
 from ebbtide.cluster.slo.replay import NoReplayError, read_traffic
 from ebbtide.cluster.slo.source import History, MetricsSource, Ref, SourceError, WorkloadMeasurements
 from ebbtide.core import manifests
@@ -30,12 +30,12 @@ from ebbtide.core.translation.objects import Object
 from ebbtide.core.translation.translate import make_plan
 from ebbtide.core.units import format_duration, format_percent
 from ebbtide.simulator.fleet.fleet import WORKERS
-from ebbtide.simulator.fleet.pool import find_gpu_price
-from ebbtide.simulator.fleet.savings import HIDDEN_HOURS, ServiceReplay, replay_service
+from ebbtide.simulator.fleet.savings import HIDDEN_HOURS, ServiceReplay, SettingChange, replay_service
 from ebbtide.simulator.search.judge import SPARE
 from ebbtide.simulator.search.request import SimulationRequest, SimulationRequestError
 
 DAY_SECONDS: Final = 86_400.0
+MONTH_SECONDS: Final = 30 * DAY_SECONDS
 HOUR_SECONDS: Final = 3600.0
 #: Decimal places of hours.
 HOUR_PLACES: Final = 6
@@ -87,7 +87,9 @@ class ServiceRecord:
         return replay_service(self.request, self.loaded, profile, is_fitted=self.is_fitted)
 
 
-@body("name namespace project reason price measured_replica_hours start end step replay cost saved notes")
+@body(
+    "name namespace project reason price measured_replica_hours start end step replay cost cost_per_30_days saved notes"
+)
 class CostRow:
     """The cost of one service. Without a replay, ``reason`` says why; money is null without a price."""
 
@@ -115,6 +117,19 @@ class CostRow:
         return Ref(self.namespace, self.name)
 
     @property
+    def record_seconds(self) -> float | None:
+        """Length of the record; None without a replay."""
+        return None if self.start is None or self.end is None else self.end - self.start
+
+    @property
+    def cost_per_30_days(self) -> float | None:
+        """The cost of 30 days like the record; None for less than a whole day, whose load says nothing about a month."""
+        seconds = self.record_seconds
+        if self.cost is None or seconds is None or seconds < DAY_SECONDS:
+            return None
+        return round(self.cost * MONTH_SECONDS / seconds, 2)
+
+    @property
     def hours(self) -> float:
         return 0.0 if self.replay is None else self.replay.current.hours.value
 
@@ -124,6 +139,13 @@ class CostRow:
         if self.measured_replica_hours is None:
             return None
         return self.measured_replica_hours * (1.0 if self.replay is None else self.replay.units_per_replica)
+
+    def read_proposal(self) -> tuple[ServiceRecord, ServiceReplay, SettingChange]:
+        """Return the record, the replay and the change of a row that has them."""
+        assert self.record is not None
+        assert self.replay is not None
+        assert self.replay.change is not None
+        return self.record, self.replay, self.replay.change
 
     @property
     def hours_saved(self) -> float:
@@ -237,19 +259,6 @@ def _take_median(seconds: Iterable[float]) -> str:
     return format_duration(max(statistics.median(known), 1.0)) if known else ""
 
 
-def find_price(loaded: LoadedDocument, inputs: ReportInputs) -> float | None:
-    """Return the price of a GPU-hour or core-hour of a workload; that of the inputs replaces those of the profile's GPUs."""
-    prices, gpu_hour = inputs.profile.spec.prices, inputs.gpu_hour
-    plan = None if loaded.inference is None else make_plan(loaded.inference, inputs.profile)[0]
-    if plan is None:
-        return None
-    if plan.gpu is None:
-        return prices.cpu_hour if plan.spec.compute.cpu_core_request else None
-    if gpu_hour is not None or plan.pool is None:
-        return gpu_hour
-    return find_gpu_price(prices, plan.pool)
-
-
 def make_cost_row(
     top: Object,
     inputs: ReportInputs,
@@ -264,7 +273,9 @@ def make_cost_row(
     row = CostRow(slo.ref.name, slo.ref.namespace, slo.project, hours)
     try:
         record = read_record(top, inputs, server)
-        return _complete_row(row, record, replay(record), find_price(record.loaded, inputs))
+        inference = record.loaded.inference
+        plan = None if inference is None else make_plan(inference, inputs.profile)[0]
+        return _complete_row(row, record, replay(record), find_price(plan, inputs.profile, inputs.gpu_hour))
     except SimulationRequestError as error:
         problems = [problem for problem in error.problems if problem.severity == "error"] or error.problems
         return replace(row, reason="it cannot be simulated: " + "; ".join(problem.message for problem in problems[:2]))
