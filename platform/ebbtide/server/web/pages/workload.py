@@ -374,8 +374,16 @@ def load_charts(visit: PageVisit, live: LiveWorkload, row: Status, chosen: str) 
         causes = past.list_causes()
         # The cause at the start of the chart may begin before it.
         before = [cause for time, cause in causes if time <= first][-1:]
+        # The legend shows the last values next to the page's own numbers, which are of the same pods and newer.
+        present = {"ready": row.replicas.ready, "desired": row.replicas.wanted}
         drawn["replicas"] = replace(
             drawn["replicas"],
+            curves=[
+                replace(curve, values=[*curve.values[:-1], float(present[curve.label])])
+                if curve.label in present
+                else curve
+                for curve in drawn["replicas"].curves
+            ],
             causes=[*((first, cause) for cause in before), *(row for row in causes if row[0] > first)] or None,
             marks=[mark for mark in past.marks if first <= mark.time] or None,
         )
