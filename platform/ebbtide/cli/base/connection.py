@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from ebbtide.cli.base.common import find_named_profile, print_problems, read_profile, try_read_profile
 from ebbtide.cli.base.options import ONE_OF, Option, Options, make_option, make_parser
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.translation.objects import Object
 
+_Found = TypeVar("_Found")
 #: Cluster that a command works on.
 Cluster: TypeAlias = "protocol.Cluster"
 CLUSTER: Final = 3
@@ -340,14 +341,20 @@ def profile_command(work: Callable[[Cluster, Options, Profile], int]) -> Callabl
 
 
 def list_selected_tops(cluster: Cluster, options: Options) -> list[Object]:
-    """Return the top objects of the workloads that the options select; a namespace that does not exist is an error."""
-    from ebbtide.cluster.read.inventory import list_tops, require_namespace
+    """Return the top objects of the workloads that the options select."""
+    from ebbtide.cluster.read.inventory import list_tops
 
     namespace = "" if options.all else resolve_namespace(cluster, options)
-    tops = list_tops(cluster, namespace)
-    if namespace and not tops:
+    return require_some(cluster, namespace, list_tops(cluster, namespace))
+
+
+def require_some(cluster: Cluster, namespace: str, found: list[_Found]) -> list[_Found]:
+    """Return what was found in a namespace, or in all if it is empty; a namespace that does not exist is an error."""
+    from ebbtide.cluster.read.inventory import require_namespace
+
+    if namespace and not found:
         require_namespace(cluster, namespace)
-    return tops
+    return found
 
 
 def resolve_namespace(cluster: Cluster, options: Options) -> str:

@@ -31,15 +31,14 @@ OPTIONS: Final = (
 
 @connection.cluster_command
 def run(cluster: connection.Cluster, options: Options) -> int:
-    from ebbtide.cluster.read.inventory import read_workloads, require_namespace
+    from ebbtide.cluster.read.inventory import read_workloads
     from ebbtide.cluster.read.status import compute_status
 
     namespace = "" if options.all else connection.resolve_namespace(cluster, options)
     source = connection.connect_metrics_source(cluster, options, connection.find_live_profile(cluster, options))
     now = connection.clock().now()
-    workloads = [compute_status(workload) for workload in read_workloads(cluster, namespace, now)]
-    if namespace and not workloads:
-        require_namespace(cluster, namespace)
+    found = connection.require_some(cluster, namespace, read_workloads(cluster, namespace, now))
+    workloads = [compute_status(workload) for workload in found]
     workloads = connection.add_metric_values(workloads, source, explicit=bool(options.prometheus), when=now)
     if options.output in {"json", "yaml"}:
         terminal.write_data(workloads, options.output)
