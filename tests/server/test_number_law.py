@@ -1,4 +1,4 @@
-"""Every number that stands in two places is equal: in the API, on Overview, and on the page of each workload."""
+"""Every number that is in two places is equal: in the API, on Overview, and on the page of each workload."""
 
 from __future__ import annotations
 

@@ -275,7 +275,7 @@ def test_the_overview_shows_metrics_and_a_command(site: Site) -> None:
     page = Parsed(site.get(BASE).text)
     assert "curl http://chat.runai-team-a.example.com/" in page.text
     assert "Mean response time 200 ms over the last minute" in page.text
-    assert "Replicas ready 2 desired 3" in page.text
+    assert "Replicas ready 1 desired 1" in page.text
     # The load, its effect, and the decision, over one time axis, which the last chart shows.
     parts = {item.attributes["data-part"]: "data-untimed" in item.attributes for item in page.all("figure")}
     assert parts == {"load": True, "latency": True, "replicas": False}
