@@ -1,4 +1,4 @@
-"""The report on the last starts: what is the largest phase, what would cut it, and what that is worth in a month."""
+"""The report on the last starts: what is the largest phase, and what would cut it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from test_starts import VLLM, event, started
 import situations
 from answering import START, answering, fine, profile
 from ebbtide.cluster.read.start_report import StartReport, collect_starts, make_start_report
-from ebbtide.cluster.slo.source import History, Ref, SeriesPoint, SourceError, StartTimes
+from ebbtide.cluster.slo.source import Ref, SourceError, StartTimes
 from ebbtide.simulator.traffic.words import parse_start_up
-from live_cluster import profile as live_profile
 from live_cluster import spec, workload
 
 if TYPE_CHECKING:
@@ -26,26 +25,13 @@ HOUR = 3600.0
 
 
 class Recorded:
-    """A source with requests in the first five minutes of each half hour, and with starts."""
+    """A source with starts."""
 
-    def __init__(self, *starts: StartTimes, hours: float = 2.0, rate: float = 0.5) -> None:
-        self.recorded, self.hours, self.rate = list(starts), hours, rate
+    def __init__(self, *starts: StartTimes) -> None:
+        self.recorded = list(starts)
 
     def starts(self, _ref: Ref, start: float, end: float) -> list[StartTimes]:
         return [times for times in self.recorded if start <= times.created <= end]
-
-    def history(self, ref: Ref, start: float, end: float, step: float) -> History:
-        times = [start + step * number for number in range(round((end - start) / step))]
-        times = times[-round(self.hours * HOUR / step) :]
-        rate = tuple(SeriesPoint(moment, self.rate if moment % 1800 < 300 else 0.0) for moment in times)
-        return History(ref, {"rate": rate, "p50": (SeriesPoint(end, 1.0),), "p95": (SeriesPoint(end, 2.0),)})
-
-
-class Silent(Recorded):
-    """A Prometheus without series of the workload."""
-
-    def history(self, ref: Ref, *_: Any) -> History:
-        return History(ref)
 
 
 def live_from_zero() -> LiveWorkload:
@@ -60,9 +46,9 @@ def live_from_zero() -> LiveWorkload:
     return replace(live, top=top, service=top)
 
 
-def report_on(live: LiveWorkload, source: Any, *lines: str, gpu_hour: float | None = None) -> StartReport:
+def report_on(live: LiveWorkload, source: Any, *lines: str) -> StartReport:
     starts, note = collect_starts(lambda *_, **__: lines, live, source, 24 * HOUR)
-    return make_start_report(live, starts, [note], source, live_profile(), 24 * HOUR, gpu_hour)
+    return make_start_report(live, starts, [note])
 
 
 def test_the_largest_phase_is_named_with_what_cuts_it() -> None:
@@ -81,7 +67,6 @@ def test_the_largest_phase_is_named_with_what_cuts_it() -> None:
         "no CUDA graphs": 8,
         "faster probe": 5,
         "room to schedule": 2,
-        "no start from zero": 0,
     }
     assert list(saves.values()) == sorted(saves.values(), reverse=True)
 
@@ -91,7 +76,7 @@ def test_a_choice_that_the_pod_has_already_is_not_proposed() -> None:
     for pod in live.pods:
         pod["spec"]["volumes"] = [{"name": "start-weights"}, {"name": "start-compiled"}]
 
-    names = {option.name for option in report_on(live, Silent(), *VLLM).options}
+    names = {option.name for option in report_on(live, Recorded(), *VLLM).options}
 
     assert "image on the node" in names
     assert names.isdisjoint({"weights on the node", "compiled engine"})
@@ -99,7 +84,7 @@ def test_a_choice_that_the_pod_has_already_is_not_proposed() -> None:
 
 def test_the_simulator_and_the_report_save_the_same_with_an_image_on_the_node() -> None:
     """The sandbox and the volumes take their time also where the image is on the node."""
-    report = report_on(live_from_zero(), Silent(), *VLLM)
+    report = report_on(live_from_zero(), Recorded(), *VLLM)
 
     saves = {option.name: option.saves_seconds for option in report.options}
     start_up = parse_start_up(report.start_up)
@@ -108,45 +93,18 @@ def test_the_simulator_and_the_report_save_the_same_with_an_image_on_the_node() 
     assert start_up.weights == pytest.approx(saves["weights on the node"], abs=0.1)
 
 
-def test_a_month_of_the_workload_s_own_requests_has_less_waiting_with_each_choice() -> None:
-    report = report_on(live_from_zero(), Recorded(), *VLLM, gpu_hour=2.0)
-
-    assert report.month is not None
-    assert report.month.late_requests > 0
-    assert report.month.cost == 0
-    months = {option.name: option.month for option in report.options if option.month is not None}
-    assert len(months) == len(report.options)
-    named = ("no start from zero", "image on the node", "weights on the node", "compiled engine")
-    waits = [*(months[name].late_hours for name in named), report.month.late_hours]
-    assert waits == sorted(waits)
-    assert len({*waits}) == len(waits)
-    # Knative's activator probes a pod itself, and does not wait until the pod is ready.
-    assert months["faster probe"].late_hours == report.month.late_hours
-    assert report.month.replica_hours < months["no start from zero"].replica_hours == pytest.approx(720, rel=0.05)
-    assert any("less than a day" in note for note in report.notes)
-
-
-def test_without_requests_no_month_is_guessed() -> None:
-    report = report_on(live_from_zero(), Silent(), *VLLM)
-
-    assert report.month is None
-    assert {option.month for option in report.options} == {None}
-    assert "no month is computed: Prometheus has no requests of the workload in this period" in report.notes
-
-
 def test_without_prometheus_only_the_pods_that_exist_are_known() -> None:
     report = report_on(live_from_zero(), None)
 
     assert report.largest == "server"
     assert report.notes[0] == "only the pods that exist are known: no Prometheus is connected"
     assert any(note.startswith("the log does not divide the server's start") for note in report.notes)
-    assert any("set --prometheus" in note for note in report.notes)
 
 
 def test_without_a_start_nothing_is_said_about_phases() -> None:
     report = report_on(replace(live_from_zero(), pods=()), Recorded())
 
-    assert (report.total, report.phases, report.largest, report.options, report.month) == (None, (), "", (), None)
+    assert (report.total, report.phases, report.largest, report.options) == (None, (), "", ())
     assert report.notes[0].startswith("no start was seen")
 
 
@@ -230,7 +188,7 @@ def test_a_start_beyond_the_request_timeout_is_reported() -> None:
 
 
 def test_prometheus_that_fails_is_named() -> None:
-    class Failing(Silent):
+    class Failing(Recorded):
         def starts(self, *_: Any) -> list[StartTimes]:
             raise SourceError("Prometheus at x timed out")
 

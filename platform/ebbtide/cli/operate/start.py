@@ -11,9 +11,7 @@ from ebbtide.core.report import ReportContent, ReportList, ReportTable
 from ebbtide.core.units import format_duration, format_percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ebbtide.cluster.read.start_report import MonthlyUse, StartReport
+    from ebbtide.cluster.read.start_report import StartReport
     from ebbtide.core.profile.models import Profile
 
 OPTIONS: Final = (
@@ -26,9 +24,8 @@ OPTIONS: Final = (
         metavar="T",
         type=parse_period,
         default=DAY,
-        help="Length of the period whose starts and requests are read from Prometheus, as in 12h or 7d (default: 1d)",
+        help="Length of the period whose starts are read from Prometheus, as in 12h or 7d (default: 1d)",
     ),
-    connection.COST,
     make_output_option("text", "json", "yaml"),
 )
 
@@ -40,7 +37,7 @@ def run(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     workload = connection.find_live_workload(cluster, options)
     source = connection.connect_metrics_source(cluster, options, profile)
     starts, note = collect_starts(cluster.logs, workload, source, options.since)
-    report = make_start_report(workload, starts, [note], source, profile, options.since, options.cost)
+    report = make_start_report(workload, starts, [note])
     if options.output != "text":
         terminal.write_data(report, options.output)
     else:
@@ -56,34 +53,16 @@ def _make_content(report: StartReport) -> ReportContent:
     for row in report.phases:
         seconds = (f"{value:.1f}" for value in (row.least, row.median, row.most))
         phases.append((row.name, str(row.starts), *seconds, format_percent(row.share)))
-    month = [] if report.month is None else ["late: requests that wait more than 1 s for a replica"]
-    if report.month is not None and report.options:
-        month += [
-            "The settings are unchanged. A shorter start also allows settings with fewer replicas: leave its phase out of",
-            f"ebbtide tune SPEC --traffic LOG --start-up {report.start_up}",
-        ]
+    options = [("CHOICE", "SAVES"), *((row.name, format_duration(row.saves_seconds)) for row in report.options)]
     sections = (
         ReportList([describe_largest(report)] if report.total is not None else []),
         ReportTable(phases),
         ReportTable(tabulate_starts(report.starts), "starts, newest first, in seconds"),
-        ReportTable([*_list_options(report)], "choices, each alone; the seconds are what a choice saves at most"),
+        ReportTable(options, "choices, each alone; the seconds are what a choice saves at most"),
         ReportList([f"{option.name}: {option.advice}" for option in report.options]),
-        ReportList(month, f"month: 30 days of {report.traffic}"),
+        ReportList(
+            [f"ebbtide tune SPEC --traffic LOG --start-up {report.start_up}"] * bool(report.options),
+            "settings for this start",
+        ),
     )
     return ReportContent(f"{report.namespace}/{report.name}   {describe_total(report)}", sections, report.notes)
-
-
-def _list_options(report: StartReport) -> Iterator[tuple[str, ...]]:
-    """Yield the table of the choices; without choices, only its headings."""
-    month = report.month
-    columns = 7 if month is not None and month.cost is not None else 6 if month is not None else 2
-    yield ("CHOICE", "SAVES", "LATE/MONTH", "WAIT HOURS", "LOST", "REPLICA-HOURS", "COST")[:columns]
-    choices = [("as it is", 0.0, month), *((row.name, row.saves_seconds, row.month) for row in report.options)]
-    for name, saved, use in choices if report.options else ():
-        values = () if use is None else _list_values(use)
-        yield (name, format_duration(saved) if saved else "-", *values)[:columns]
-
-
-def _list_values(month: MonthlyUse) -> tuple[str, ...]:
-    late = (f"{month.late_requests:,.0f}", f"{month.late_hours:,.1f}", f"{month.lost_requests:,.0f}")
-    return (*late, f"{month.replica_hours:,.0f}", f"{month.cost or 0:,.0f}")

@@ -1,46 +1,30 @@
-"""The last starts of a workload: how long each phase takes, what would shorten the largest one, and what that is worth.
+"""The last starts of a workload: how long each phase takes, and what would shorten the largest one.
 
-The savings are upper bounds: a choice is taken to remove its phase. What a shorter start is worth in a month comes from the
-simulator, with the requests that the workload received and its own settings.
+The savings are upper bounds: a choice is taken to remove its phase.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from operator import attrgetter
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.starts import PHASES, PodStart, ReadLog, Seconds, compute_recorded_start, read_starts
-from ebbtide.cluster.slo.replay import NoReplayError, read_traffic
 from ebbtide.cluster.slo.source import MetricsSource, Ref, SourceError
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.names import COMPILED_VOLUME, WEIGHTS_VOLUME
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.prose import count_noun
-from ebbtide.core.documents import load_document
-from ebbtide.core.profile.models import Profile
 from ebbtide.core.translation.serving.timeouts import DEFAULT_TIMEOUT_SECONDS
 from ebbtide.core.units import format_duration, format_percent
 
-if TYPE_CHECKING:
-    from ebbtide.simulator.data import StartUp
-    from ebbtide.simulator.search.request import PreparedCase
-
 #: Number of starts of a report.
 STARTS: Final = 10
-DAY_SECONDS: Final = 86_400.0
-MONTH_SECONDS: Final = 30 * DAY_SECONDS
 #: Fewest seconds by which a choice must shorten a start to be listed: the times of a pod are whole seconds.
 MIN_SAVING_SECONDS: Final = 2.0
-#: Seconds from which a request counts as one that waited for a replica.
-LATE_SECONDS: Final = 1.0
-#: Fewest starts whose totals have a spread.
-MIN_FOR_SPREAD: Final = 3
 #: The fields of the simulator's start-up, and the phases that each one sums. A node that has the image has no ``pull``, so the
 #: sandbox and the volumes belong to another field.
 START_UP: Final = {
@@ -51,8 +35,6 @@ START_UP: Final = {
     "load": ("server", "engine"),
     "ready": ("readiness",),
 }
-#: Most requests that are simulated; longer traffic is cut.
-MAX_REQUESTS: Final = 1_000_000
 
 
 class StartRemedy(NamedTuple):
@@ -109,25 +91,12 @@ class PhaseSpread:
 
 
 @body()
-class MonthlyUse:
-    """The simulated use in 30 days. ``late_requests`` waited more than a second for a replica, ``late_hours`` in all."""
-
-    replica_hours: float
-    gpu_hours: float
-    cost: float | None
-    late_requests: float
-    late_hours: float
-    lost_requests: float
-
-
-@body()
 class StartOption:
-    """A choice, the seconds of a start that it saves at most, and the month with it; None without traffic."""
+    """A choice, and the seconds of a start that it saves at most."""
 
     name: str
     advice: str
     saves_seconds: Seconds
-    month: MonthlyUse | None
 
 
 @body()
@@ -144,9 +113,6 @@ class StartReport:
     options: tuple[StartOption, ...]
     #: The mean of the starts in the syntax of ``--start-up``.
     start_up: str
-    #: The month as it is, and what it was computed from.
-    month: MonthlyUse | None
-    traffic: str
     notes: tuple[str, ...]
 
 
@@ -188,21 +154,13 @@ def _correct_total(start: PodStart, seconds: float | None) -> PodStart:
     return replace(start, seconds=seconds, phases=tuple(phases))
 
 
-def make_start_report(
-    live: LiveWorkload,
-    starts: Sequence[PodStart],
-    notes: Sequence[str],
-    source: MetricsSource | None,
-    profile: Profile,
-    since: float,
-    gpu_hour: float | None,
-) -> StartReport:
-    """Return the report on starts, and simulate the month with each choice on the traffic of the last ``since`` seconds."""
+def make_start_report(live: LiveWorkload, starts: Sequence[PodStart], notes: Sequence[str]) -> StartReport:
+    """Return the report on starts, with what each choice would save."""
     finished = [start for start in starts if start.seconds is not None]
     told = [note for note in notes if note]
     if not finished:
         told.insert(0, "no start was seen: no pod that became ready exists or is recorded, so the phases are unknown")
-        return StartReport(live.name, live.namespace, tuple(starts), None, (), "", (), "", None, "", tuple(told))
+        return StartReport(live.name, live.namespace, tuple(starts), None, (), "", (), "", tuple(told))
     # Those whose log divides the server, else those whose events divide pulls from init containers.
     detailed = [start for start in finished if start.find_phase("server") is None]
     if not detailed:
@@ -217,24 +175,10 @@ def make_start_report(
     volumes = {row["name"] for pod in live.pods for row in get_at(pod, "spec", "volumes", default=[])}
     savings = [(choice, _mean(detailed, (choice.removes,))) for choice in CHOICES if choice.volume not in volumes]
     savings = [(choice, seconds) for choice, seconds in savings if seconds >= MIN_SAVING_SECONDS]
-    replay = None
-    try:
-        replay = _prepare_replay(live, source, profile, since, gpu_hour)
-    except NoReplayError as error:
-        told.append(f"no month is computed: {error}")
     options = [
-        StartOption(
-            choice.name,
-            choice.advice,
-            seconds,
-            None if replay is None else _simulate_month(replay, _make_start_up(detailed, choice.removes)),
-        )
+        StartOption(choice.name, choice.advice, seconds)
         for choice, seconds in sorted(savings, key=lambda pair: -pair[1])
     ]
-    if replay is not None:
-        options += _keep_one_replica(replay, _make_start_up(detailed))
-        if replay.case.traffic.seconds < DAY_SECONDS:
-            told.append("the traffic covers less than a day, so a month can differ much from what is computed from it")
     told += _compare_limits(live, total)
     return StartReport(
         live.name,
@@ -245,8 +189,6 @@ def make_start_report(
         largest,
         tuple(options),
         _write_start_up(detailed),
-        None if replay is None else _simulate_month(replay, _make_start_up(detailed)),
-        "" if replay is None else _describe_traffic(replay),
         tuple(told),
     )
 
@@ -303,88 +245,6 @@ def _compare_limits(live: LiveWorkload, total: PhaseSpread) -> Iterator[str]:
         )
 
 
-# The month.
-
-
-def _prepare_replay(
-    live: LiveWorkload, source: MetricsSource | None, profile: Profile, since: float, gpu_hour: float | None
-) -> PreparedCase:
-    """Return the simulation of the workload with its own settings, traffic and response times. Raises NoReplayError."""
-    if source is None:
-        raise NoReplayError("no Prometheus with the workload's requests is connected; set --prometheus")
-    from ebbtide.simulator.engine.setting import NotSimulated  # noqa: PLC0415 - as above
-    from ebbtide.simulator.search.request import (  # noqa: PLC0415 - it needs numpy
-        SimulationRequest,
-        SimulationRequestError,
-        prepare_case,
-    )
-
-    ref, step = Ref(live.namespace, live.name), max(60.0, since / 1440)
-    log, server, _ = read_traffic(source, ref, live.now - since, live.now, step)
-    loaded = load_document(live.top, profile)
-    price = "" if gpu_hour is None else f"gpu-hour={gpu_hour}"
-    request = SimulationRequest("", "recorded.csv", log.encode(), server=server, cost=price)
-    try:
-        prepared = prepare_case(request, loaded, profile, "start")
-        prepared.case.setting({})
-    except SimulationRequestError as error:
-        raise NoReplayError(str(error)) from error
-    except NotSimulated as error:
-        raise NoReplayError(error.message) from error
-    traffic = prepared.case.traffic
-    share = min(1.0, MAX_REQUESTS / max(1, len(traffic.times)))
-    return prepared._replace(case=prepared.case.cut(0.0, traffic.seconds * share))
-
-
-def _describe_traffic(prepared: PreparedCase) -> str:
-    traffic = prepared.case.traffic
-    return f"{count_noun(len(traffic.times), 'request')} in {format_duration(traffic.seconds)}, {prepared.server}"
-
-
-def _make_start_up(starts: Sequence[PodStart], without: str = "") -> StartUp:
-    """Return the mean phases of starts for the simulator, without one phase or step, and the spread of the totals."""
-    from ebbtide.simulator.data import StartUp  # noqa: PLC0415 - it needs numpy
-
-    seconds: dict[str, Any] = {field: _mean(starts, names) for field, names in START_UP.items()}
-    field = next((field for field, names in START_UP.items() if without in names), "load")
-    seconds[field] = max(0.0, seconds[field] - _mean(starts, (without,)))
-    totals = [math.log(start.seconds) for start in starts if start.seconds]
-    return StartUp(**seconds, spread=statistics.stdev(totals) if len(totals) >= MIN_FOR_SPREAD else 0.0)
-
-
-def _keep_one_replica(prepared: PreparedCase, start_up: StartUp) -> Iterator[StartOption]:
-    """Yield the choice to never scale to zero, if the workload does."""
-    from ebbtide.simulator.search.tune import drop_idle_fields  # noqa: PLC0415 - it needs numpy
-
-    values = drop_idle_fields({**prepared.autoscaling, "minReplicas": 1})
-    if prepared.plan.scaling.minimum == 0 and prepared.case.is_renderable(values):
-        month = _simulate_month(prepared, start_up, values)
-        yield StartOption("no start from zero", "set autoscaling.minReplicas to 1", 0.0, month)
-
-
 def _write_start_up(starts: Sequence[PodStart]) -> str:
     means = {field: round(_mean(starts, names), 1) for field, names in START_UP.items()}
     return ",".join(f"{field}={seconds:g}s" for field, seconds in means.items() if seconds)
-
-
-def _simulate_month(
-    prepared: PreparedCase, start_up: StartUp, values: Mapping[str, object] = MappingProxyType({})
-) -> MonthlyUse:
-    """Simulate the traffic with a start-up and with other ``values`` of autoscaling, and scale the result to a month."""
-    import numpy as np  # noqa: PLC0415 - an optional dependency
-
-    case = prepared.case
-    result = case.run(values, start_up)
-    factor = MONTH_SECONDS / max(result.seconds, 1.0)
-    hours = result.replica_seconds / 3600 * factor
-    waits = np.where(result.lost, 0.0, result.wait)
-    late = waits > LATE_SECONDS
-    cost = None if case.gpu_hour is None else round(hours * case.gpus * case.gpu_hour, 2)
-    return MonthlyUse(
-        round(hours, 1),
-        round(hours * case.gpus, 1),
-        cost,
-        round(float(late.sum()) * factor),
-        round(float(waits[late].sum()) / 3600 * factor, 1),
-        round(float(result.lost.sum()) * factor),
-    )

@@ -272,7 +272,7 @@ def pods_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str
             key, STARTED_REUSE_SECONDS if is_ready else LOAD_REUSE_SECONDS, partial(read_start, read_log, live, pod)
         )
         starts.append(start)
-    report = make_start_report(live, starts, (), None, visit.backend.profile, 0.0, None)
+    report = make_start_report(live, starts, ())
     text = f"{describe_total(report)}; {describe_largest(report)}"
     return {"starts": {start.pod: describe_start(start) for start in starts}, "report": report, "start_text": text}
 
