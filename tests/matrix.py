@@ -35,7 +35,7 @@ QUERIES: Final = {
 #: Paths with a body that only translate: every authenticated user may call them, and they read nothing from the cluster.
 PURE: Final = {"render", "check", "explain", "simulate", "tune"}
 #: Paths of a dry run, for which a reader's response contains the denial, and of a report that is computed.
-ASKS: Final = {"plan", "doctor", "costs"}
+ASKS: Final = {"diff", "doctor", "costs"}
 #: Paths that concern no project: their response must not contain data of one.
 OPEN: Final = {"/api/v1/token"}
 #: Paths of what Ebbtide does not support: they refuse it to every authenticated user alike, and read no body.
@@ -78,7 +78,7 @@ def body_of(path: str, place: Place, cluster_id: str) -> dict[str, Any] | None:
         "/api/v1/workloads/inferences": serving.body(f"{place.name}-two", place.project, cluster_id),
         "/api/v1/workloads/distributed-inferences": serving.body(f"{place.name}-two", place.project, cluster_id),
         "/api/v1/workloads/inferences/{workloadId}": {"spec": {"image": "ghcr.io/acme/other:9"}},
-        "/api/ebbtide/v1/plan": {"spec": written},
+        "/api/ebbtide/v1/diff": {"spec": written},
         "/api/ebbtide/v1/apply": {"spec": written},
         "/api/ebbtide/v1/doctor": {"spec": written},
         "/api/ebbtide/v1/costs": {"project": place.project, "days": 0.01},

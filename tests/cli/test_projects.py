@@ -57,7 +57,7 @@ def of(spec: dict[str, Any]) -> Profile:
 def make(
     cluster: Simulated, name: str = "shop", with_profile: Profile | None = None, **values: Any
 ) -> list[tuple[str, str]]:
-    steps = projects.plan_project(cluster, ProjectRequest(name, **values), with_profile or profile())
+    steps = projects.diff_project(cluster, ProjectRequest(name, **values), with_profile or profile())
     apply.write_workload(cluster, steps, cluster.clock)
     return [(step.verdict, step.item["kind"]) for step in steps]
 
@@ -174,11 +174,11 @@ def test_with_kueue_a_project_has_a_queue_that_a_change_of_members_keeps() -> No
 def test_settings_that_the_quota_does_not_support_are_refused() -> None:
     none = of({**PROFILE["spec"], "projects": {**PROFILE["spec"]["projects"], "quota": "none"}})
     with pytest.raises(ValueError, match="without KAI, set priorityClass in the spec"):
-        projects.plan_project(simulated(), ProjectRequest("shop", priority=1), profile())
+        projects.diff_project(simulated(), ProjectRequest("shop", priority=1), profile())
     with pytest.raises(ValueError, match=r"projects\.quota: none"):
-        projects.plan_project(simulated(), ProjectRequest("shop", gpus=1.0), none)
+        projects.diff_project(simulated(), ProjectRequest("shop", gpus=1.0), none)
     with pytest.raises(ValueError, match="invalid project name: queue default-parent-queue is the parent"):
-        projects.plan_project(simulated(), ProjectRequest("default-parent-queue"), of(KAI))
+        projects.diff_project(simulated(), ProjectRequest("default-parent-queue"), of(KAI))
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def test_a_row_has_the_workloads_and_the_guaranteed_classes() -> None:
     make(cluster, gpus=1.0)
     for name, serving in (("chat", "knative"), ("rank", "kserve")):
         ready_workload = workload({**json.loads(json.dumps(SPEC)), "metadata": {"name": name}}, serving=serving)
-        apply.write_workload(cluster, apply.plan_workload(cluster, ready_workload), cluster.clock)
+        apply.write_workload(cluster, apply.diff_workload(cluster, ready_workload), cluster.clock)
     cluster.clock.sleep(30)
     project = row(cluster)
 
@@ -229,7 +229,7 @@ def test_a_project_with_workloads_is_deleted_only_by_force() -> None:
     cluster = simulated()
     make(cluster)
     chat = workload(autoscaling=SCALING)
-    apply.write_workload(cluster, apply.plan_workload(cluster, chat), cluster.clock)
+    apply.write_workload(cluster, apply.diff_workload(cluster, chat), cluster.clock)
     claim = {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
@@ -269,7 +269,7 @@ def test_a_member_applies_a_workload_to_an_existing_project() -> None:
     make(cluster, gpus=1.0, add=(JANE,))
     as_member(cluster)
     chat = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
-    planned = apply.plan_workload(cluster, chat)
+    planned = apply.diff_workload(cluster, chat)
 
     assert [(step.verdict, step.item["kind"]) for step in planned.steps] == [
         ("keep", "Namespace"),
@@ -290,7 +290,7 @@ def test_a_member_cannot_change_the_namespace() -> None:
     make(cluster)
     cluster.put({**cluster.get(NAMESPACE, "team-shop"), "metadata": {"name": "team-shop", "labels": {}}})
     as_member(cluster)
-    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING))
+    planned = apply.diff_workload(cluster, workload(autoscaling=SCALING))
 
     assert planned.steps[0].verdict == "refused"
     assert "forbidden" in planned.steps[0].refusal
@@ -307,11 +307,11 @@ def test_an_unreadable_shared_object_is_assumed_to_exist() -> None:
         "metadata": {"name": "inference"},
         "value": 125,
     }
-    (step,) = apply.plan_objects(cluster, [priority_class])
+    (step,) = apply.diff_against_cluster(cluster, [priority_class])
 
     assert step.verdict == "keep"
     assert "assumed to exist" in step.notes[0]
-    assert apply.plan_workload(cluster, chat).steps[-1].verdict == "create"
+    assert apply.diff_workload(cluster, chat).steps[-1].verdict == "create"
 
 
 # The command.
@@ -367,7 +367,7 @@ def test_list_and_describe(cluster: Simulated, called: Any) -> None:
     assert "No projects found." in called("list").err
     called("create", "shop", "--gpus", "1", "--member", "jane", "--member", "group:ml", "-y")
     chat = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
-    apply.write_workload(cluster, apply.plan_workload(cluster, chat), cluster.clock)
+    apply.write_workload(cluster, apply.diff_workload(cluster, chat), cluster.clock)
     cluster.clock.sleep(30)
 
     assert called("list").out == (
@@ -383,7 +383,7 @@ def test_list_and_describe(cluster: Simulated, called: Any) -> None:
 def test_delete_refuses_lists_the_objects_and_asks(cluster: Simulated, called: Any) -> None:
     called("create", "shop", "-y")
     chat = workload(autoscaling=SCALING)
-    apply.write_workload(cluster, apply.plan_workload(cluster, chat), cluster.clock)
+    apply.write_workload(cluster, apply.diff_workload(cluster, chat), cluster.clock)
     code, _, err = called("delete", "shop", "-y")
     assert (code, len(cluster.list(KNATIVE).items)) == (1, 1)
     assert "still has 1 workload: chat; delete it first, or use --force" in err

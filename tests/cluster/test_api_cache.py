@@ -53,7 +53,7 @@ CHAT = WorkloadKey("team-shop", "chat", "Service")
 
 def applied(cluster: Simulated, *names: str, **fields: Any) -> None:
     for name in names:
-        apply.write_workload(cluster, apply.plan_workload(cluster, workload(spec(name, **fields))), cluster.clock)
+        apply.write_workload(cluster, apply.diff_workload(cluster, workload(spec(name, **fields))), cluster.clock)
     cluster.clock.sleep(20)
 
 

@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.write.apply import ApplyPlan, WaitUpdate, Workload
+    from ebbtide.cluster.write.apply import ApplyDiff, WaitUpdate, Workload
     from ebbtide.sandbox.simulated import Simulated
 
 
 def bring(cluster: Simulated, ready_workload: Workload, *, limit: float = 300, force: bool = False) -> Status | None:
-    planned = apply.plan_workload(cluster, ready_workload)
+    planned = apply.diff_workload(cluster, ready_workload)
     apply.write_workload(cluster, planned, cluster.clock, force=force)
     return apply.wait_for_workload(cluster, ready_workload.name, ready_workload.namespace, cluster.clock, limit)
 
@@ -48,7 +48,7 @@ def running(**fields: Any) -> Simulated:
     return cluster
 
 
-def verdicts(planned: ApplyPlan) -> dict[str, str]:
+def verdicts(planned: ApplyDiff) -> dict[str, str]:
     return {step.item["kind"]: step.verdict for step in planned.steps}
 
 
@@ -60,7 +60,7 @@ def live(cluster: Simulated) -> Any:
 
 
 def test_on_an_empty_cluster_everything_is_created() -> None:
-    planned = apply.plan_workload(simulated(), workload(autoscaling=SCALING))
+    planned = apply.diff_workload(simulated(), workload(autoscaling=SCALING))
 
     assert verdicts(planned) == {"Namespace": "create", "Service": "create"}
     assert planned.different
@@ -69,7 +69,7 @@ def test_on_an_empty_cluster_everything_is_created() -> None:
 
 def test_what_was_just_applied_is_kept() -> None:
     cluster = running()
-    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING))
+    planned = apply.diff_workload(cluster, workload(autoscaling=SCALING))
 
     assert verdicts(planned) == {"Namespace": "keep", "Service": "keep"}
     assert not planned.different
@@ -78,14 +78,14 @@ def test_what_was_just_applied_is_kept() -> None:
 
 def test_a_daemonset_that_the_spec_no_longer_needs_is_named() -> None:
     cluster = running(start={"prePullImage": True})
-    first = apply.plan_workload(cluster, workload(autoscaling=SCALING, start={"prePullImage": True}))
-    later = apply.plan_workload(cluster, workload(autoscaling=SCALING))
+    first = apply.diff_workload(cluster, workload(autoscaling=SCALING, start={"prePullImage": True}))
+    later = apply.diff_workload(cluster, workload(autoscaling=SCALING))
 
     assert not any("DaemonSet" in line for line in first.cost)
     (line,) = (line for line in later.cost if "DaemonSet" in line)
     assert line.endswith("kubectl delete daemonset chat-image -n team-shop")
     cluster.denied = {("list", "daemonsets")}
-    assert not any("DaemonSet" in line for line in apply.plan_workload(cluster, workload(autoscaling=SCALING)).cost)
+    assert not any("DaemonSet" in line for line in apply.diff_workload(cluster, workload(autoscaling=SCALING)).cost)
 
 
 STANDARD: dict[str, Any] = {
@@ -97,10 +97,10 @@ STANDARD: dict[str, Any] = {
 
 def test_an_apply_names_the_autoscaler_that_a_spec_no_longer_needs() -> None:
     cluster = simulated()
-    apply.write_workload(cluster, apply.plan_workload(cluster, workload(**STANDARD)), cluster.clock)
+    apply.write_workload(cluster, apply.diff_workload(cluster, workload(**STANDARD)), cluster.clock)
     fixed = {**STANDARD, "autoscaling": {"minReplicas": 2, "maxReplicas": 2}}
 
-    first, later = (apply.plan_workload(cluster, workload(**spec)) for spec in (STANDARD, fixed))
+    first, later = (apply.diff_workload(cluster, workload(**spec)) for spec in (STANDARD, fixed))
 
     assert not any("HorizontalPodAutoscaler" in line for line in first.cost)
     (line,) = (line for line in later.cost if "HorizontalPodAutoscaler" in line)
@@ -109,11 +109,11 @@ def test_an_apply_names_the_autoscaler_that_a_spec_no_longer_needs() -> None:
 
 def test_an_autoscaler_is_deleted_with_its_workload() -> None:
     cluster = simulated()
-    apply.write_workload(cluster, apply.plan_workload(cluster, workload(**STANDARD)), cluster.clock)
+    apply.write_workload(cluster, apply.diff_workload(cluster, workload(**STANDARD)), cluster.clock)
     (service,), (hpa,) = cluster.list(kube.KSERVE).items, cluster.list(kube.HPA).items
 
     assert [owner["uid"] for owner in hpa["metadata"]["ownerReferences"]] == [service["metadata"]["uid"]]
-    assert not apply.plan_workload(cluster, workload(**STANDARD)).different
+    assert not apply.diff_workload(cluster, workload(**STANDARD)).different
 
     cluster.delete(kube.KSERVE, "chat", "team-shop")
 
@@ -122,9 +122,9 @@ def test_an_autoscaler_is_deleted_with_its_workload() -> None:
 
 def test_a_changed_autoscaler_keeps_its_owner() -> None:
     cluster = simulated()
-    apply.write_workload(cluster, apply.plan_workload(cluster, workload(**STANDARD)), cluster.clock)
+    apply.write_workload(cluster, apply.diff_workload(cluster, workload(**STANDARD)), cluster.clock)
     more = STANDARD | {"autoscaling": {**STANDARD["autoscaling"], "metricThreshold": 70}}
-    planned = apply.plan_workload(cluster, workload(**more))
+    planned = apply.diff_workload(cluster, workload(**more))
     apply.write_workload(cluster, planned, cluster.clock)
 
     assert [step.item["kind"] for step in planned.steps if step.verdict == "change"] == [
@@ -136,7 +136,7 @@ def test_a_changed_autoscaler_keeps_its_owner() -> None:
 
 
 def test_a_template_change_creates_a_revision() -> None:
-    planned = apply.plan_workload(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+    planned = apply.diff_workload(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
     (step,) = [step for step in planned.steps if step.verdict == "change"]
 
     assert step.rollout
@@ -147,7 +147,7 @@ def test_a_template_change_creates_a_revision() -> None:
 
 
 def test_a_change_outside_the_template_creates_no_revision() -> None:
-    planned = apply.plan_workload(running(), workload(autoscaling=SCALING, slo={"uptimePercent": 99.9}))
+    planned = apply.diff_workload(running(), workload(autoscaling=SCALING, slo={"uptimePercent": 99.9}))
     (step,) = [step for step in planned.steps if step.verdict == "change"]
 
     assert [change.path for change in step.changes] == [("metadata", "annotations", keys.SPEC)]
@@ -160,7 +160,7 @@ def test_a_rejection_is_in_the_plan_and_nothing_is_written() -> None:
     cluster.apply(chat.objects[0])
     annotations = chat.objects[-1]["spec"]["template"]["metadata"]["annotations"]
     annotations[keys.MIN_SCALE] = "9"
-    planned = apply.plan_workload(cluster, chat)
+    planned = apply.diff_workload(cluster, chat)
 
     assert verdicts(planned)["Service"] == "refused"
     assert "min-scale=9" in planned.steps[-1].refusal
@@ -171,7 +171,7 @@ def test_a_rejection_is_in_the_plan_and_nothing_is_written() -> None:
 def test_the_plan_has_the_cost() -> None:
     chat = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25})
     cluster = simulated()
-    assert apply.plan_workload(cluster, chat).cost == (
+    assert apply.diff_workload(cluster, chat).cost == (
         "GPUs: 0.25 per replica, 0.25 at 1 replica (minReplicas), 1 at 4 (maxReplicas)",
     )
 
@@ -189,7 +189,7 @@ def test_the_plan_has_the_cost() -> None:
     )
     again = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25}, image="ghcr.io/acme/chat:2")
 
-    assert apply.plan_workload(cluster, again).cost[1:] == (
+    assert apply.diff_workload(cluster, again).cost[1:] == (
         "the rollout needs 0.5 GPUs while old and new replicas run together",
         "quota guaranteed: 1 of 4 GPU shares in use",
     )
@@ -202,7 +202,7 @@ def test_a_field_of_another_manager_is_a_conflict_and_force_takes_it_over() -> N
     leaf = ("spec", "template", "spec", "containers")
     stored.owned = {"kubectl-edit": {leaf}, **{manager: owned - {leaf} for manager, owned in stored.owned.items()}}
     chat = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
-    planned = apply.plan_workload(cluster, chat)
+    planned = apply.diff_workload(cluster, chat)
 
     assert planned.steps[-1].owners == {"kubectl-edit": ("spec.template.spec.containers",)}
     assert planned.refused
@@ -218,7 +218,7 @@ def test_a_field_of_another_manager_is_a_conflict_and_force_takes_it_over() -> N
 def test_the_wait_reports_each_phase_with_its_time() -> None:
     cluster = simulated()
     chat = workload(autoscaling=SCALING)
-    apply.write_workload(cluster, apply.plan_workload(cluster, chat), cluster.clock)
+    apply.write_workload(cluster, apply.diff_workload(cluster, chat), cluster.clock)
     updates: list[WaitUpdate] = []
     end = apply.wait_for_workload(cluster, "chat", "team-shop", cluster.clock, 60, updates.append)
 
@@ -297,7 +297,7 @@ def test_a_plan_says_what_a_quota_leaves_no_room_for() -> None:
         autoscaling={**SCALING, "minReplicas": 3}, compute={"cpuCoreRequest": 0.1, "cpuMemoryRequest": "64Mi"}
     )
 
-    assert apply.plan_workload(cluster, chat).cost == (
+    assert apply.diff_workload(cluster, chat).cost == (
         "quota guaranteed: 0 of 0.3 CPU cores in use",
         "quota guaranteed is too small: 3 pods of 0.125 CPU cores need 0.375, and 0.3 of 0.3 CPU cores is free, so 2 can start",
     )
@@ -397,7 +397,7 @@ def test_an_apply_interrupted_at_any_write_can_be_repeated(number: int, when: st
     whole, cut = simulated(), simulated()
     chat = workload(autoscaling=SCALING, compute={"gpuPortionRequest": 0.25}, storage=CLAIM)
     bring(whole, chat)
-    killed = killed_at(cut, number, when, lambda: apply.write_workload(cut, apply.plan_workload(cut, chat), cut.clock))
+    killed = killed_at(cut, number, when, lambda: apply.write_workload(cut, apply.diff_workload(cut, chat), cut.clock))
 
     assert killed == (number < 3), "a namespace, a claim, a service"
     end = bring(cut, chat)
@@ -414,7 +414,7 @@ def test_an_apply_interrupted_while_it_drops_a_scale_can_be_repeated(number: int
     for cluster in (whole, cut):
         scaled(cluster, maxReplicas=9)
     bring(whole, again)
-    killed = killed_at(cut, number, when, lambda: apply.write_workload(cut, apply.plan_workload(cut, again), cut.clock))
+    killed = killed_at(cut, number, when, lambda: apply.write_workload(cut, apply.diff_workload(cut, again), cut.clock))
 
     assert killed == (number < 2), "the service, and the record of the scale"
     assert bring(cut, again) is not None
@@ -433,7 +433,7 @@ def test_an_apply_interrupted_while_it_ends_a_canary_can_be_repeated(number: int
     whole, cut = clusters
     again = workload(serving="kserve", autoscaling=SCALING, image="ghcr.io/acme/chat:3")
     bring(whole, again)
-    killed = killed_at(cut, number, when, lambda: apply.write_workload(cut, apply.plan_workload(cut, again), cut.clock))
+    killed = killed_at(cut, number, when, lambda: apply.write_workload(cut, apply.diff_workload(cut, again), cut.clock))
 
     assert killed == (number < 2), "the pin, and the service"
     assert bring(cut, again) is not None
@@ -445,16 +445,16 @@ def test_an_apply_interrupted_while_it_ends_a_canary_can_be_repeated(number: int
 
 def test_a_submit_creates_the_workload_before_its_companions() -> None:
     chat = workload(autoscaling=SCALING, storage=CLAIM)
-    planned = apply.plan_workload(simulated(), chat, create=True)
+    planned = apply.diff_workload(simulated(), chat, create=True)
 
     assert [step.item["kind"] for step in planned.steps] == ["Namespace", "Service", "PersistentVolumeClaim"]
 
 
 def test_a_submit_of_a_taken_name_is_refused_with_the_reason() -> None:
     cluster = running()
-    other = apply.plan_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"), create=True)
-    same = apply.plan_workload(cluster, workload(autoscaling=SCALING), create=True)
-    kserve = apply.plan_workload(cluster, workload(serving="kserve", autoscaling=SCALING), create=True)
+    other = apply.diff_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"), create=True)
+    same = apply.diff_workload(cluster, workload(autoscaling=SCALING), create=True)
+    kserve = apply.diff_workload(cluster, workload(serving="kserve", autoscaling=SCALING), create=True)
 
     assert [planned.steps[-1].verdict for planned in (other, same, kserve)] == ["refused"] * 3
     assert "workload chat already exists, created at 20" in other.steps[-1].refusal
@@ -468,7 +468,7 @@ def test_one_of_two_hundred_concurrent_submits_wins() -> None:
     workloads = [
         workload(autoscaling=SCALING, storage=CLAIM, image=f"ghcr.io/acme/chat:{number}") for number in range(200)
     ]
-    planned = [apply.plan_workload(cluster, chat, create=True) for chat in workloads]
+    planned = [apply.diff_workload(cluster, chat, create=True) for chat in workloads]
 
     def submit(number: int) -> str:
         try:
@@ -491,7 +491,7 @@ def test_one_of_two_hundred_concurrent_submits_wins() -> None:
 def test_a_busy_server_is_retried_and_an_unreachable_one_is_not() -> None:
     cluster = simulated()
     chat = workload(autoscaling=SCALING)
-    planned = apply.plan_workload(cluster, chat)
+    planned = apply.diff_workload(cluster, chat)
     times = [3]
 
     def busy(obj: Any) -> None:
@@ -507,7 +507,7 @@ def test_a_busy_server_is_retried_and_an_unreachable_one_is_not() -> None:
         raise kube.UnreachableError(f"no answer for {obj['kind']}")
 
     other = simulated()
-    planned = apply.plan_workload(other, chat)
+    planned = apply.diff_workload(other, chat)
     other.fail = dead
     with pytest.raises(kube.UnreachableError):
         apply.write_workload(other, planned, other.clock)
@@ -515,7 +515,7 @@ def test_a_busy_server_is_retried_and_an_unreachable_one_is_not() -> None:
 
 def test_retries_of_a_busy_server_end() -> None:
     cluster = simulated()
-    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING))
+    planned = apply.diff_workload(cluster, workload(autoscaling=SCALING))
 
     def busy(obj: Any) -> None:
         del obj
@@ -668,7 +668,7 @@ def test_an_interrupted_scale_or_reset_can_be_repeated(number: int, when: str, r
 def test_a_scale_is_noted_in_the_plan_and_is_not_a_change() -> None:
     cluster = running()
     scaled(cluster, minReplicas=2)
-    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING))
+    planned = apply.diff_workload(cluster, workload(autoscaling=SCALING))
 
     assert not planned.different
     assert planned.steps[-1].notes == (
@@ -680,12 +680,12 @@ def test_the_next_rollout_takes_a_scale_over_and_later_applies_keep_it() -> None
     cluster = running()
     scaled(cluster, minReplicas=2)
     second = workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2")
-    planned = apply.plan_workload(cluster, second)
+    planned = apply.diff_workload(cluster, second)
     assert "the new revision takes it over" in planned.steps[-1].notes[0]
     bring(cluster, second)
 
     assert annotation(cluster, "chat-00002") == "2"
-    again = apply.plan_workload(cluster, second)
+    again = apply.diff_workload(cluster, second)
     assert not again.different
     assert "remove it with ebbtide scale --reset" in again.steps[-1].notes[0]
     bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:3"))
@@ -696,27 +696,27 @@ def test_a_changed_spec_replaces_the_scale_and_its_record() -> None:
     cluster = running()
     scaled(cluster, minReplicas=2)
     third = workload(autoscaling={**SCALING, "minReplicas": 3})
-    planned = apply.plan_workload(cluster, third)
+    planned = apply.diff_workload(cluster, third)
     assert planned.steps[-1].notes == ("manual override minReplicas 2 is dropped: the spec has changed to 3",)
     bring(cluster, third)
 
     assert annotation(cluster, "chat-00002") == "3"
     assert records.read_scale_record(cluster.get(kube.KNATIVE, "chat", "team-shop")) == records.ScaleRecord()
-    assert not apply.plan_workload(cluster, third).different
+    assert not apply.diff_workload(cluster, third).different
 
 
 def test_a_spec_with_the_scale_s_value_creates_no_revision() -> None:
     cluster = running()
     scaled(cluster, minReplicas=2)
     caught_up = {**SCALING, "minReplicas": 2}
-    planned = apply.plan_workload(cluster, workload(autoscaling=caught_up))
+    planned = apply.diff_workload(cluster, workload(autoscaling=caught_up))
     assert not planned.steps[-1].rollout
     assert planned.steps[-1].notes == ("minReplicas 2 is already live; the next rollout updates the template",)
     bring(cluster, workload(autoscaling=caught_up))
 
     assert annotation(cluster, "chat-00001") == "2"
     assert compute_status(live(cluster)).by_hand == ()
-    assert not apply.plan_workload(cluster, workload(autoscaling=caught_up)).different
+    assert not apply.diff_workload(cluster, workload(autoscaling=caught_up)).different
     bring(cluster, workload(autoscaling=caught_up, image="ghcr.io/acme/chat:2"))
     assert annotation(cluster, "chat-00002") == "2"
     assert records.read_scale_record(cluster.get(kube.KNATIVE, "chat", "team-shop")) == records.ScaleRecord()
@@ -743,7 +743,7 @@ def test_a_reset_after_a_rollout_creates_no_revision() -> None:
 
     assert annotation(cluster, "chat-00002") == "1"
     assert compute_status(live(cluster)).by_hand == ()
-    assert not apply.plan_workload(cluster, second).different
+    assert not apply.diff_workload(cluster, second).different
     bring(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:3"))
     assert annotation(cluster, "chat-00003") == "1"
     assert records.read_scale_record(cluster.get(kube.KNATIVE, "chat", "team-shop")) == records.ScaleRecord()
@@ -791,12 +791,12 @@ def test_a_rollback_sends_all_traffic_back_until_the_next_apply() -> None:
     assert [(row.name, row.traffic_percent) for row in now.revisions] == [("chat-00002", 0), ("chat-00001", 100)]
     assert "pinned to chat-00001 until the next apply" in now.why
 
-    planned = apply.plan_workload(cluster, second)
+    planned = apply.diff_workload(cluster, second)
     assert [change.path for change in planned.steps[-1].changes] == [("spec", "traffic")]
     assert not planned.steps[-1].rollout
     bring(cluster, second)
     assert [row.traffic_percent for row in compute_status(live(cluster)).revisions] == [100, 0]
-    assert not apply.plan_workload(cluster, second).different
+    assert not apply.diff_workload(cluster, second).different
 
 
 def test_a_rollback_to_a_missing_or_unready_revision_is_refused() -> None:
@@ -817,13 +817,13 @@ def test_a_kserve_workload_is_suspended_and_resumed() -> None:
     end = bring(cluster, chat)
     assert end is not None
     assert (end.phase, end.kind) == ("Running", "InferenceService")
-    assert not apply.plan_workload(cluster, chat).different
+    assert not apply.diff_workload(cluster, chat).different
 
     cluster.patch(kube.KSERVE, "chat", "team-shop", {"metadata": {"annotations": {keys.STOP: "true"}}})
     assert compute_status(live(cluster)).phase == "Stopping"
     cluster.clock.sleep(10)
     assert compute_status(live(cluster)).phase == "Stopped"
-    assert not apply.plan_workload(cluster, chat).different
+    assert not apply.diff_workload(cluster, chat).different
 
     cluster.patch(kube.KSERVE, "chat", "team-shop", {"metadata": {"annotations": {keys.STOP: None}}})
     cluster.clock.sleep(20)
@@ -836,7 +836,7 @@ def test_a_scale_of_a_kserve_workload_is_kept() -> None:
     bring(cluster, chat)
     revisions.scale_workload(cluster, live(cluster), {"minReplicas": 2, "metricThreshold": 20})
     cluster.clock.sleep(20)
-    planned = apply.plan_workload(cluster, chat)
+    planned = apply.diff_workload(cluster, chat)
 
     assert not planned.different
     assert len(planned.steps[-1].notes) == 2
@@ -896,7 +896,7 @@ def test_what_kubectl_applied_of_the_stored_spec_is_taken_over() -> None:
     stored = cluster.store.find(kube.KNATIVE, "team-shop", "chat")
     assert stored is not None
     stored.owned = {"kubectl-client-side-apply": set().union(*stored.owned.values())}
-    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+    planned = apply.diff_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
 
     assert not planned.refused
     assert planned.steps[-1].notes == ("takes over what kubectl applied of the stored spec",)
@@ -912,7 +912,7 @@ def test_an_edit_by_kubectl_is_not_taken_over() -> None:
     stored = cluster.store.find(kube.KNATIVE, "team-shop", "chat")
     assert stored is not None
     stored.owned = {"kubectl-client-side-apply": set().union(*stored.owned.values())}
-    planned = apply.plan_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+    planned = apply.diff_workload(cluster, workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
 
     assert planned.refused
     assert set(planned.steps[-1].owners) == {"kubectl-client-side-apply"}
@@ -930,11 +930,11 @@ def test_an_existing_namespace_keeps_its_other_labels() -> None:
     cluster = running()
     cluster.patch(kube.NAMESPACE, "team-shop", "", {"metadata": {"labels": {"cost-centre": "7"}}})
 
-    assert verdicts(apply.plan_workload(cluster, workload(autoscaling=SCALING)))["Namespace"] == "keep"
+    assert verdicts(apply.diff_workload(cluster, workload(autoscaling=SCALING)))["Namespace"] == "keep"
 
 
 def test_a_plan_is_serialized_as_json() -> None:
-    planned = apply.plan_workload(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
+    planned = apply.diff_workload(running(), workload(autoscaling=SCALING, image="ghcr.io/acme/chat:2"))
 
     assert json.loads(json.dumps(serialize_body(planned)))["steps"][-1]["rollout"] is True
     assert isinstance(planned.steps[0], ApplyStep)
@@ -1001,13 +1001,13 @@ def test_a_change_is_within_the_field_of_its_owner(path: tuple[str, ...], field:
 def test_an_edited_revision_is_reported_with_its_fix() -> None:
     cluster = simulated()
     applied = workload(autoscaling=SCALING)
-    apply.write_workload(cluster, apply.plan_workload(cluster, applied), cluster.clock)
+    apply.write_workload(cluster, apply.diff_workload(cluster, applied), cluster.clock)
     cluster.clock.sleep(5)
-    assert not [note for step in apply.plan_workload(cluster, applied).steps for note in step.notes]
+    assert not [note for step in apply.diff_workload(cluster, applied).steps for note in step.notes]
 
     annotations = {keys.MIN_SCALE: "2", f"{keys.AUTOSCALING}window": "30s"}
     cluster.patch(kube.REVISION, "chat-00001", "team-shop", {"metadata": {"annotations": annotations}})
-    planned = apply.plan_workload(cluster, applied)
+    planned = apply.diff_workload(cluster, applied)
     state = compute_status(find_workload(cluster, "chat", "team-shop", cluster.clock.now()))
     low = "revision chat-00001 was edited: min-scale is 2, and 1 in its template"
     fix = "restore it with kubectl annotate revision chat-00001 -n team-shop"

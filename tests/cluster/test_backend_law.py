@@ -362,7 +362,7 @@ def test_the_sandbox_runs_its_pods(taken: list[Case]) -> None:
         objects, translation, problems = batch.add_document(load_document(native(case.compute), case.profile))
         assert translation is not None, problems
         assert translation.plan is not None, problems
-        planned_apply = apply.plan_workload(cluster, apply.Workload(tuple(objects), translation.plan))
+        planned_apply = apply.diff_workload(cluster, apply.Workload(tuple(objects), translation.plan))
         apply.write_workload(cluster, planned_apply, cluster.clock)
         cluster.clock.sleep(120)
         (condition,) = (

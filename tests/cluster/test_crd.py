@@ -24,7 +24,7 @@ from ebbtide.cluster.controller.resources import make_document, render_resource
 from ebbtide.cluster.read.phases import Phase
 from ebbtide.cluster.read.pods import is_ready
 from ebbtide.cluster.watch.cache import Cache
-from ebbtide.cluster.write.apply import Workload, is_top_object, plan_workload
+from ebbtide.cluster.write.apply import Workload, diff_workload, is_top_object
 from ebbtide.cluster.write.projects import MEMBER_ROLE
 from ebbtide.cluster.write.removal import plan_removal
 from ebbtide.cluster.write.revisions import pin_revision
@@ -438,7 +438,7 @@ def test_a_workload_of_ebbtide_apply_is_adopted_without_a_rollout(stage: Stage) 
 def test_commands_do_not_change_a_workload_of_a_resource(stage: Stage) -> None:
     stage.apply(**SPEC)
     stage.settle()
-    planned = plan_workload(stage.cluster, workload(**{**SPEC, "image": "registry.test/chat:2"}))
+    planned = diff_workload(stage.cluster, workload(**{**SPEC, "image": "registry.test/chat:2"}))
     (step,) = [step for step in planned.steps if is_top_object(step.item)]
 
     assert step.verdict == "refused"

@@ -93,7 +93,7 @@ def apply_model(cluster: Simulated, uri: str) -> tuple[str, ...]:
     objects, translation, problems = batch.add_document(load_document(document, profile))
     assert translation is not None, problems
     assert translation.plan is not None, problems
-    planned = apply.plan_workload(cluster, apply.Workload(tuple(objects), translation.plan))
+    planned = apply.diff_workload(cluster, apply.Workload(tuple(objects), translation.plan))
     apply.write_workload(cluster, planned, cluster.clock)
     return planned.cost
 

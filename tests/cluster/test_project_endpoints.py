@@ -20,7 +20,7 @@ from ebbtide.cluster.client.protocol import (
 from ebbtide.cluster.read.inventory import require_namespace
 from ebbtide.cluster.write import apply, endpoints
 from ebbtide.cluster.write.apply import Workload
-from ebbtide.cluster.write.projects import MEMBER_RULES, ProjectRequest, plan_project
+from ebbtide.cluster.write.projects import MEMBER_RULES, ProjectRequest, diff_project
 from ebbtide.cluster.write.removal import plan_removal, remove_workload
 from ebbtide.core.base.names import ENDPOINT, ENDPOINT_KEYS, ENDPOINT_MODELS
 from ebbtide.core.base.paths import get_at
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ebbtide.cluster.client.protocol import Cluster
-    from ebbtide.cluster.write.apply import ApplyPlan
+    from ebbtide.cluster.write.apply import ApplyDiff
     from ebbtide.core.translation.objects import Object
     from ebbtide.sandbox.simulated import Simulated
 
@@ -52,8 +52,8 @@ def publish(workload: str, gateway: str = "envoy-gateway", /, **endpoint: Any) -
     return Workload(tuple(objects), translation.plan)
 
 
-def bring(cluster: Simulated, workload: Workload) -> ApplyPlan:
-    planned = apply.plan_workload(cluster, workload)
+def bring(cluster: Simulated, workload: Workload) -> ApplyDiff:
+    planned = apply.diff_workload(cluster, workload)
     apply.write_workload(cluster, planned, cluster.clock)
     return planned
 
@@ -84,7 +84,7 @@ def test_the_list_has_the_models_of_all_services() -> None:
     bring(cluster, publish("embed"))
 
     assert list_models(cluster) == ["chat", "chat-latest", "embed"]
-    assert not apply.plan_workload(cluster, publish("embed")).different
+    assert not apply.diff_workload(cluster, publish("embed")).different
 
 
 def test_the_list_loses_an_alias_and_a_deleted_service() -> None:
@@ -104,7 +104,7 @@ def test_the_list_loses_an_alias_and_a_deleted_service() -> None:
 
 def test_services_that_are_planned_together_are_all_listed() -> None:
     cluster = simulated()
-    both = [apply.plan_workload(cluster, publish(name)) for name in ("chat", "embed")]
+    both = [apply.diff_workload(cluster, publish(name)) for name in ("chat", "embed")]
     for planned in both:
         apply.write_workload(cluster, planned, cluster.clock)
 
@@ -113,7 +113,7 @@ def test_services_that_are_planned_together_are_all_listed() -> None:
 
 def test_the_list_has_a_service_that_is_applied_between_its_read_and_its_write(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = simulated()
-    planned = apply.plan_workload(cluster, publish("chat"))
+    planned = apply.diff_workload(cluster, publish("chat"))
     write = type(cluster).apply
     others = [publish("embed")]
 
@@ -132,7 +132,7 @@ def test_a_model_of_a_live_service_is_not_published_twice() -> None:
     cluster = simulated()
     bring(cluster, publish("chat"))
 
-    planned = apply.plan_workload(cluster, publish("other", name="chat"))
+    planned = apply.diff_workload(cluster, publish("other", name="chat"))
 
     (refusal,) = [step.refusal for step in planned.steps if step.verdict == "refused"]
     assert (
@@ -321,7 +321,7 @@ def test_a_member_publishes_behind_the_policies_of_the_administrator() -> None:
     cluster = simulated()
     bring(cluster, publish("chat"))
 
-    planned = apply.plan_workload(cast("Cluster", ForMembers(cluster)), publish("embed"))
+    planned = apply.diff_workload(cast("Cluster", ForMembers(cluster)), publish("embed"))
 
     assert not planned.refused
     kept = {step.kind: step.notes for step in planned.steps if step.kind.endswith("Policy")}
@@ -329,7 +329,7 @@ def test_a_member_publishes_behind_the_policies_of_the_administrator() -> None:
 
 
 def test_a_member_without_the_policies_is_sent_to_the_administrator() -> None:
-    planned = apply.plan_workload(cast("Cluster", ForMembers(with_namespace())), publish("chat"))
+    planned = apply.diff_workload(cast("Cluster", ForMembers(with_namespace())), publish("chat"))
 
     refusals = {step.refusal for step in planned.steps if step.kind == "SecurityPolicy"}
     assert refusals == {
@@ -340,7 +340,7 @@ def test_a_member_without_the_policies_is_sent_to_the_administrator() -> None:
 def test_a_new_project_has_the_policies_of_its_endpoint() -> None:
     profile = publish("chat").plan.profile
 
-    steps = plan_project(simulated(), ProjectRequest("shop"), profile)
+    steps = diff_project(simulated(), ProjectRequest("shop"), profile)
 
     kinds = [step.kind for step in steps]
     assert {"SecurityPolicy", "EnvoyExtensionPolicy", "BackendTrafficPolicy"} < {*kinds}

@@ -598,7 +598,7 @@ def test_an_unlimited_hpa_has_a_single_reason() -> None:
 
 def brought(cluster: Simulated, **fields: Any) -> None:
     ready_workload = workload(spec(fields.pop("name", "chat"), autoscaling=SCALING, **fields))
-    apply.write_workload(cluster, apply.plan_workload(cluster, ready_workload), cluster.clock)
+    apply.write_workload(cluster, apply.diff_workload(cluster, ready_workload), cluster.clock)
     assert (
         apply.wait_for_workload(cluster, ready_workload.name, ready_workload.namespace, cluster.clock, 60) is not None
     )

@@ -84,7 +84,7 @@ ELSEWHERE = {
     **{f"RES{number:03}": "cluster/test_crd.py" for number in range(61, 65)},
     "TUN001": "cli/test_cli_simulate.py",
     "TUN002": "cli/test_cli_simulate.py",
-    **{f"PLN{number:03}": "cli/test_cli_plan.py" for number in range(1, 7)},
+    **{f"PLN{number:03}": "cli/test_cli_fleet.py" for number in range(1, 7)},
     "RPT001": "cli/test_cli_report.py",
 }
 SPEC: dict[str, Any] = {

@@ -43,7 +43,7 @@ VERDICTS: Final = (
     (r".*", r"ebbtide (serve|open)\b", "tests/cli/test_cli_serve.py"),
     (r".*", r"ebbtide quickstart\b", "tests/cli/test_cli_quickstart.py"),
     (r"help", r"ebbtide import ", "tests/runai/test_importing.py"),
-    (r"help", r"ebbtide plan ", "tests/cli/test_cli_plan.py"),
+    (r"help", r"ebbtide plan ", "tests/cli/test_cli_fleet.py"),
     (r"help", r"ebbtide report ", "tests/cli/test_cli_report.py"),
     (r"help", r"ebbtide mcp", "tests/cli/test_mcp.py"),
     (r"help", r"ebbtide controller", "e2e/cases/28-floor"),

@@ -873,7 +873,7 @@ def test_threads_can_share_a_world() -> None:
     def write(number: int) -> None:
         fixed = {"minReplicas": 1, "maxReplicas": 1}
         document = workload(spec(f"thing-{number % 3}", autoscaling=fixed))
-        apply.write_workload(sandbox.cluster, apply.plan_workload(sandbox.cluster, document), clock)
+        apply.write_workload(sandbox.cluster, apply.diff_workload(sandbox.cluster, document), clock)
         if number % 3 == 2:
             sandbox.cluster.delete(KNATIVE, f"thing-{number % 3}", "team-shop")
 

@@ -79,7 +79,7 @@ def test_a_spec_is_rendered_checked_and_explained(world: Any) -> None:
 def test_a_workload_is_planned_applied_scaled_rolled_back_and_deleted(world: Any) -> None:
     cluster, _, client = world
     spec = {"spec": serving.document("heron")}
-    plan = client.post(f"{V1}/plan", json=spec, headers=ROOT).json()
+    plan = client.post(f"{V1}/diff", json=spec, headers=ROOT).json()
     assert plan["different"]
     assert [step["verdict"] for step in plan["workloads"][0]["steps"]] == ["create"]
     done = client.post(f"{V1}/apply", json=spec, headers=ROOT).json()
@@ -89,7 +89,7 @@ def test_a_workload_is_planned_applied_scaled_rolled_back_and_deleted(world: Any
     workload = client.get(place, headers=ROOT).json()
     assert workload["id"] == done["workloads"][0]["id"]
     assert (workload["phase"], workload["spec"]["project"]) == ("Running", "alpha")
-    assert client.post(f"{V1}/plan", json=spec, headers=ROOT).json()["different"] is False
+    assert client.post(f"{V1}/diff", json=spec, headers=ROOT).json()["different"] is False
     answer = client.post(f"{V1}/apply", json={**spec, "create": True}, headers=ROOT)
     assert (answer.status_code, answer.json()["type"]) == (409, "urn:ebbtide:exists")
     assert client.post(f"{place}/scale", json={"minReplicas": 2}, headers=ROOT).json() == {"done": ["heron-00001"]}
@@ -485,7 +485,7 @@ def test_a_read_only_server_rejects_writes() -> None:
         body = serving.body("chat", "alpha", client.get("/api/v1/clusters", headers=ROOT).json()[0]["uuid"])
         assert client.post("/api/v1/workloads/inferences", json=body, headers=ROOT).status_code == 403
         assert client.get(f"{V1}/whoami", headers=ROOT).json()["readOnly"] is True
-        assert client.post(f"{V1}/plan", json={"spec": serving.document("chat")}, headers=ROOT).status_code == 200
+        assert client.post(f"{V1}/diff", json={"spec": serving.document("chat")}, headers=ROOT).status_code == 200
     assert cluster.list(KNATIVE, "team-alpha").items == []
 
 

@@ -168,7 +168,7 @@ def test_a_canary_is_started_in_the_editor() -> None:
         text = edit_text(values["yaml"], changed, field_names_at)
         form = fields(post(site, "/new/check", {**values, "yaml": text}, part=True).text)
         assert "stableRevision: search-00001\n" in form["yaml"]
-        plan = post(site, "/new/plan", form)
+        plan = post(site, "/new/diff", form)
         assert plan.status_code == 200, Parsed(plan.text).text
         assert post(site, "/new/submit", form).status_code == 303
 

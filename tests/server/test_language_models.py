@@ -18,7 +18,7 @@ from ebbtide.cluster.read.served_model import find_served_model
 from ebbtide.cluster.read.status import Status, compute_status
 from ebbtide.cluster.watch.cache import Cache
 from ebbtide.cluster.watch.groups import WorkloadKey
-from ebbtide.cluster.write.apply import plan_workload, write_workload
+from ebbtide.cluster.write.apply import diff_workload, write_workload
 from ebbtide.core.base import keys, names
 from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.documents.check import Batch
@@ -202,15 +202,15 @@ DOCUMENT: dict[str, Any] = {
 def test_an_apply_writes_it_and_says_which_changes_replace_the_pods() -> None:
     cluster = simulated()
     cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "research"}})
-    write_workload(cluster, plan_workload(cluster, workload(DOCUMENT)), cluster.clock)
+    write_workload(cluster, diff_workload(cluster, workload(DOCUMENT)), cluster.clock)
     assert cluster.get(LLM, *PLACE)["spec"]["replicas"] == 1
-    assert not plan_workload(cluster, workload(DOCUMENT)).different
+    assert not diff_workload(cluster, workload(DOCUMENT)).different
 
     def change(**fields: Any) -> tuple[str, bool]:
         spec = {**DOCUMENT["spec"], **fields}
         (step,) = (
             step
-            for step in plan_workload(cluster, workload({**DOCUMENT, "spec": spec})).steps
+            for step in diff_workload(cluster, workload({**DOCUMENT, "spec": spec})).steps
             if step.item["kind"] == LLM.name
         )
         return step.verdict, step.rollout
@@ -225,7 +225,7 @@ def test_a_workload_of_a_custom_resource_is_refused() -> None:
     """The controller does not watch the kind."""
     owner = {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "name": "qwen", "uid": "1"}
 
-    planned = plan_workload(simulated(), workload(DOCUMENT), owner=owner)
+    planned = diff_workload(simulated(), workload(DOCUMENT), owner=owner)
 
     assert planned.refused
     assert "the controller does not apply an LLMInferenceService" in "".join(step.refusal for step in planned.steps)
@@ -299,10 +299,10 @@ def test_a_plan_says_that_kserve_cannot_update_the_deployment(
 ) -> None:
     cluster = simulated()
     cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "research"}})
-    write_workload(cluster, plan_workload(cluster, workload(DOCUMENT)), cluster.clock)
+    write_workload(cluster, diff_workload(cluster, workload(DOCUMENT)), cluster.clock)
     monkeypatch.setitem(PROFILE["spec"]["kserve"], "localModelNodeGroups", ["gpus"])
 
-    planned = plan_workload(cluster, workload({**DOCUMENT, "spec": {**DOCUMENT["spec"], **changes}}))
+    planned = diff_workload(cluster, workload({**DOCUMENT, "spec": {**DOCUMENT["spec"], **changes}}))
 
     (step,) = [step for step in planned.steps if step.kind == LLM.name]
     assert step.verdict == "change"
@@ -313,7 +313,7 @@ def test_a_plan_says_that_the_cache_of_another_service_moves_the_selector(monkey
     """KServe's webhook adds the label of a cache to each service of the namespace with the same model."""
     cluster = simulated()
     cluster.put({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "research"}})
-    write_workload(cluster, plan_workload(cluster, workload(DOCUMENT)), cluster.clock)
+    write_workload(cluster, diff_workload(cluster, workload(DOCUMENT)), cluster.clock)
     write = Simulated.apply
 
     def add_label(of: Simulated, obj: dict[str, Any], **options: Any) -> dict[str, Any]:
@@ -323,7 +323,7 @@ def test_a_plan_says_that_the_cache_of_another_service_moves_the_selector(monkey
 
     monkeypatch.setattr(Simulated, "apply", add_label)
 
-    planned = plan_workload(cluster, workload(DOCUMENT))
+    planned = diff_workload(cluster, workload(DOCUMENT))
 
     (step,) = [step for step in planned.steps if step.kind == LLM.name]
     assert any("kubectl delete deployment qwen-kserve -n research" in note for note in step.notes), step

@@ -140,7 +140,7 @@ FORM = {
 
 def test_the_form_continues_in_yaml_and_in_the_plan(site: Site) -> None:
     yaml = texts(post(site, "/new/form", {**FORM, "do": "yaml"}).text)["yaml"]
-    plan = post(site, "/new/form", {**FORM, "do": "plan"}).text
+    plan = post(site, "/new/form", {**FORM, "do": "diff"}).text
 
     assert yaml == texts(plan)["yaml"]
     assert '  - name: B\n    value: "2"\n' in yaml
@@ -148,7 +148,7 @@ def test_the_form_continues_in_yaml_and_in_the_plan(site: Site) -> None:
 
 
 def test_an_error_is_shown_at_its_field_and_the_values_stay(site: Site) -> None:
-    response = post(site, "/new/form", {**FORM, "spec.autoscaling.maxReplicas": "3", "do": "plan"})
+    response = post(site, "/new/form", {**FORM, "spec.autoscaling.maxReplicas": "3", "do": "diff"})
     page = Parsed(response.text)
 
     assert response.status_code == 422
@@ -284,7 +284,7 @@ def test_markup_in_a_spec_is_escaped(site: Site) -> None:
 
 
 def test_a_spec_with_errors_has_no_plan(site: Site) -> None:
-    answer = post(site, "/new/plan", {"yaml": HELLO.replace("image", "imagine")})
+    answer = post(site, "/new/diff", {"yaml": HELLO.replace("image", "imagine")})
 
     assert answer.status_code == 422
     assert "Fix the highlighted errors" in answer.text
@@ -295,7 +295,7 @@ def test_a_spec_with_errors_has_no_plan(site: Site) -> None:
 def test_a_server_in_a_pod_applies_no_spec_without_a_namespace() -> None:
     simulated = cluster()
     with Site(backend_of(simulated, simulated.clock, namespace="")) as site:
-        plan = post(site, "/new/plan", {"yaml": HELLO})
+        plan = post(site, "/new/diff", {"yaml": HELLO})
         submitted = post(site, "/new/submit", {"yaml": HELLO})
 
     assert (plan.status_code, submitted.status_code) == (422, 422)
@@ -307,7 +307,7 @@ def test_a_server_in_a_pod_applies_no_spec_without_a_namespace() -> None:
 def test_plan_and_submit(changeable_site: Site) -> None:
     site = changeable_site
     text = HELLO.replace("spec:\n", "spec:\n  project: team-a\n")
-    plan = post(site, "/new/plan", {"yaml": text})
+    plan = post(site, "/new/diff", {"yaml": text})
 
     assert plan.status_code == 200
     assert "Service runai-team-a/hello" in plan.text
@@ -330,11 +330,11 @@ def test_a_plan_for_an_edit_shows_changes_and_new_revisions(changeable_site: Sit
     assert (
         manifests.read_documents(text, "x").__next__().data["spec"]["image"] == "ghcr.io/knative/helloworld-go:latest"
     )
-    same = post(site, "/new/plan", {"yaml": text, "of": "default/hello"}).text
+    same = post(site, "/new/diff", {"yaml": text, "of": "default/hello"}).text
     other = post(
-        site, "/new/plan", {**fields(page), "yaml": text.replace("helloworld-go:latest", "helloworld-go:2.0")}
+        site, "/new/diff", {**fields(page), "yaml": text.replace("helloworld-go:latest", "helloworld-go:2.0")}
     ).text
-    renamed = post(site, "/new/plan", {**fields(page), "yaml": text.replace("name: hello\n", "name: else\n")}).text
+    renamed = post(site, "/new/diff", {**fields(page), "yaml": text.replace("name: hello\n", "name: else\n")}).text
     assert "No changes" in same
     assert "creates a new revision" in other
     assert "ghcr.io/knative/helloworld-go:latest&#34;</del> → <ins>&#34;ghcr.io/knative/helloworld-go:2.0" in other
@@ -351,7 +351,7 @@ def test_fields_of_other_managers_are_taken_over_only_on_request() -> None:
         assert stored is not None
         leaf = ("spec", "template", "spec", "containers")
         stored.owned = {"kubectl-edit": {leaf}, **{manager: owned - {leaf} for manager, owned in stored.owned.items()}}
-        plan = post(site, "/new/plan", {"yaml": text}).text
+        plan = post(site, "/new/diff", {"yaml": text}).text
         refused = post(site, "/new/submit", {"yaml": text})
         taken = post(site, "/new/submit", {"yaml": text, "force": "on"})
 

@@ -29,7 +29,7 @@ from ebbtide.simulator.engine.slo import parse_bounds
 from ebbtide.simulator.engine.state import FAR
 from ebbtide.simulator.fleet import fleet as fleets
 from ebbtide.simulator.fleet.fleet import FleetService, FleetSimulation, record_service, simulate_fleet
-from ebbtide.simulator.fleet.plan_report import choose_pools
+from ebbtide.simulator.fleet.fleet_report import choose_pools
 from ebbtide.simulator.fleet.planner import Fleet, FleetPlanner, find_changes, list_candidates
 from ebbtide.simulator.fleet.pool import UNITS, GpuDemand, GpuPool, Holder, PoolSize, Refusal, read_demand
 from ebbtide.simulator.search.judge import SEEDS

@@ -62,7 +62,7 @@ NEAREST: Final[dict[str, tuple[str, ...]]] = {
     ),
     "simulator": (
         "simulator/test_fleet.py",
-        "simulator/test_reclaim.py simulator/test_pool_charts.py cli/test_cli_plan.py",
+        "simulator/test_reclaim.py simulator/test_pool_charts.py cli/test_cli_fleet.py",
     ),
     "simulator/fleet/savings.py": ("simulator/test_savings.py", *_REPORT[1:]),
 }

@@ -155,7 +155,7 @@ def test_many_submit_one_name(stage: Stage) -> None:
     made = ebbtide(stage, "project", "create", stage.project, "-y")
     assert made.returncode == 0, made.stderr
     cluster = KubernetesCluster.from_kubeconfig(str(stage.kubectl.kubeconfig))
-    planned = [apply.plan_workload(cluster, workload(stage, number), create=True) for number in range(AT_ONCE)]
+    planned = [apply.diff_workload(cluster, workload(stage, number), create=True) for number in range(AT_ONCE)]
 
     def submit(number: int) -> str:
         try:

@@ -61,7 +61,7 @@ GROUPS: Final = (
         (
             ("simulate", "simulate", "Simulate how the autoscaler responds to traffic"),
             ("tune", "tune", "Find the cheapest autoscaling settings that meet an SLO"),
-            ("plan", "plan", "Find how many GPUs a fleet needs, and what frees some"),
+            ("plan", "fleet", "Find how many GPUs a fleet needs, and what frees some"),
             ("servers", "servers", "List the servers whose speed was measured"),
         ),
     ),

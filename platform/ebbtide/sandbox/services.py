@@ -130,7 +130,7 @@ def _start_training(world: World) -> None:
 def _add_members(world: World) -> None:
     for name, members in MEMBERS.items():
         members_change = projects.ProjectRequest(name, add=tuple(projects.parse_member(text) for text in members))
-        for step in projects.plan_project(world.cluster, members_change, world.profile):
+        for step in projects.diff_project(world.cluster, members_change, world.profile):
             world.cluster.apply(step.item)
 
 

@@ -136,7 +136,7 @@ class World:
             raise ValueError("; ".join(errors))
         self._settled = settled
         try:
-            planned = apply.plan_workload(self.cluster, apply.Workload(tuple(objects), translation.plan))
+            planned = apply.diff_workload(self.cluster, apply.Workload(tuple(objects), translation.plan))
             apply.write_workload(self.cluster, planned, self.clock)
         finally:
             self._settled = False

@@ -174,7 +174,7 @@ def test_the_specs_of_a_request_are_limited_and_long_texts_run_in_a_worker(monke
         for path, most in (
             ("render", 500),
             ("check", 500),
-            ("plan", 500),
+            ("diff", 500),
             ("apply", 500),
             ("doctor", 500),
             ("explain", 50),
@@ -197,7 +197,7 @@ def test_work_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) ->
     with attacked() as client, monkeypatch.context() as limits:
         # The server of the tests gives the workers more time than a user's.
         limits.setattr(offline, "MAX_SECONDS", 0.01)
-        for path in ("explain", "render", "check", "plan"):
+        for path in ("explain", "render", "check", "diff"):
             answer = post(client, path, specs(50) if path == "explain" else specs(400))
             assert answer.status_code == 429, path
             assert "took longer than 0.01 s: send fewer specs" in answer.json()["detail"]

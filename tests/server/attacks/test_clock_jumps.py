@@ -50,7 +50,7 @@ class JumpingClock(ManualClock):
 def wait_for(clock: JumpingClock, limit: float) -> Status | None:
     cluster = Simulated(ManualClock(), gpus={"nvidia.com/gpu.shared": 4})
     ready = workload(autoscaling=SCALING)
-    apply.write_workload(cluster, apply.plan_workload(cluster, ready), cluster.clock)
+    apply.write_workload(cluster, apply.diff_workload(cluster, ready), cluster.clock)
     # Only the machine of the command jumps; the cluster's time goes on while the command sleeps.
     clock.cluster = cluster.clock
     return apply.wait_for_workload(cluster, ready.name, ready.namespace, clock, limit)

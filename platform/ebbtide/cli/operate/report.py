@@ -15,7 +15,7 @@ from ebbtide.cli.base import connection, terminal
 from ebbtide.cli.base.common import load_documents, read_sources, write_json
 from ebbtide.cli.base.files import replace_file
 from ebbtide.cli.base.options import Options, make_option, make_output_option, make_parser
-from ebbtide.cli.predict.plan import SERVERS, find_namespace
+from ebbtide.cli.predict.fleet import SERVERS, find_namespace
 from ebbtide.cli.predict.simulate import SPARE, exit_with_problems, require_numpy
 from ebbtide.cli.predict.tune import SpecNotEditedError, edit_spec, find_edit_problem, write_spec
 from ebbtide.core.base.paths import get_at

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.doctor.findings import Finding
     from ebbtide.cluster.read.status import Status
-    from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep, WaitUpdate, Workload
+    from ebbtide.cluster.write.apply import ApplyDiff, ApplyStep, WaitUpdate, Workload
     from ebbtide.core.profile.models import Profile
 
 FINE: Final = 0
@@ -99,9 +99,9 @@ def apply_workloads(
 
     progress = WriteProgress(sys.stdout if options.output == "text" else sys.stderr)
     findings = _examine_workloads(cluster, workloads)
-    planned = [apply.plan_workload(cluster, workload, create=create) for workload in workloads]
+    planned = [apply.diff_workload(cluster, workload, create=create) for workload in workloads]
     steps = [step for planned_workload in planned for step in planned_workload.steps]
-    plans = [format_plan(planned_workload, full=options.full) for planned_workload in planned]
+    plans = [format_diff(planned_workload, full=options.full) for planned_workload in planned]
     progress.say("".join((*plans, *map(format_finding, findings))))
     refused = any(finding.severity == "error" for finding in findings) or any(
         step.verdict == "refused" or (step.owners and not options.force) for step in steps
@@ -141,7 +141,7 @@ def apply_workloads(
 
 
 def _write_workloads(
-    cluster: connection.Cluster, planned: list[ApplyPlan], progress: WriteProgress, *, force: bool, create: bool
+    cluster: connection.Cluster, planned: list[ApplyDiff], progress: WriteProgress, *, force: bool, create: bool
 ) -> dict[str, str]:
     """Write the objects, and return the reason of each failed rollout by the name of its workload."""
     from ebbtide.cluster.write import apply, rollout
@@ -162,7 +162,7 @@ def _write_workloads(
 
 
 def _wait_for_workloads(
-    cluster: connection.Cluster, planned: list[ApplyPlan], progress: WriteProgress, limit: float
+    cluster: connection.Cluster, planned: list[ApplyDiff], progress: WriteProgress, limit: float
 ) -> list[Status | None]:
     """Return the status of each workload when it has settled; None for one that has not in ``limit`` seconds together."""
     from ebbtide.cluster.write import apply
@@ -208,7 +208,7 @@ def confirm_steps(steps: Sequence[ApplyStep], options: Options, data: Any, *, re
 
 
 def _report_statuses(
-    cluster: connection.Cluster, statuses: list[tuple[ApplyPlan, Status | None]], options: Options
+    cluster: connection.Cluster, statuses: list[tuple[ApplyDiff, Status | None]], options: Options
 ) -> int:
     from ebbtide.cluster.write.apply import is_top_object
 
@@ -229,7 +229,7 @@ def _report_statuses(
     return code
 
 
-def format_plan(planned: ApplyPlan, *, full: bool = False) -> str:
+def format_diff(planned: ApplyDiff, *, full: bool = False) -> str:
     workload = planned.workload
     rollout = "creates a new revision" if workload.plan.mode.revisions else "replaces the pods"
     if workload.plan.spec.rollout.surge is not None:

@@ -26,11 +26,11 @@ OPTIONS: Final = (
 @connection.profile_command
 def run(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
     """Translate the specs and compare them with the cluster; ``ebbtide check`` reports the warnings."""
-    from ebbtide.cli.run.apply import format_plan, read_workloads
+    from ebbtide.cli.run.apply import format_diff, read_workloads
     from ebbtide.cluster.write import apply
 
     workloads = read_workloads(cluster, options, profile, quiet=True)
-    plans = [apply.plan_workload(cluster, workload) for workload in workloads]
+    plans = [apply.diff_workload(cluster, workload) for workload in workloads]
     if options.output == "json":
         write_json(plans)
     for plan in plans if options.output != "json" else ():
@@ -38,7 +38,7 @@ def run(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
         if options.output == "name":
             sys.stdout.write(f"{name}\n" if differs else "")
         elif differs or any(step.notes for step in plan.steps):
-            sys.stdout.write(format_plan(plan, full=options.full))
+            sys.stdout.write(format_diff(plan, full=options.full))
         else:
             sys.stdout.write(f"{name} is up to date\n")
     if any(step.verdict == "refused" for plan in plans for step in plan.steps):

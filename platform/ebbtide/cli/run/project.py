@@ -68,7 +68,7 @@ def _create(cluster: connection.Cluster, options: Options, profile: Profile) -> 
     from ebbtide.cluster.write import apply, projects
 
     try:
-        steps = projects.plan_project(cluster, _read_request(options), profile)
+        steps = projects.diff_project(cluster, _read_request(options), profile)
     except ValueError as error:
         terminal.exit_with_message(f"error: {error}")
     progress = WriteProgress(sys.stdout if options.output == "text" else sys.stderr)

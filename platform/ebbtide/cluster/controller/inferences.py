@@ -16,7 +16,7 @@ from ebbtide.cluster.client import protocol as kube
 from ebbtide.cluster.client.protocol import BusyError, ClusterError, ForbiddenError, MissingError, UnreachableError
 from ebbtide.cluster.controller.conditions import Failure, explain_problems, make_status
 from ebbtide.cluster.controller.resources import Rendered, render_resource
-from ebbtide.cluster.write.apply import ends_rollback, is_owned, is_top_object, plan_workload, write_workload
+from ebbtide.cluster.write.apply import diff_workload, ends_rollback, is_owned, is_top_object, write_workload
 from ebbtide.cluster.write.rollout import needs_rollout, roll_out
 from ebbtide.core.base import names
 from ebbtide.core.translation.objects import prune_nulls
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.read.status import Status
     from ebbtide.cluster.watch.cache import Cache
     from ebbtide.cluster.watch.groups import WorkloadKey
-    from ebbtide.cluster.write.apply import ApplyPlan
+    from ebbtide.cluster.write.apply import ApplyDiff
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.translation.objects import Object
 
@@ -264,7 +264,7 @@ class Inferences:
         new = [_describe_object(obj) for obj in workload.objects if is_owned(obj)]
         applied = before.get("applied")
         try:
-            planned = plan_workload(account, workload, owner=owner)
+            planned = diff_workload(account, workload, owner=owner)
         except ClusterError as error:
             return explain_failure(error, key.namespace), applied, old
         refused = next((step for step in planned.steps if step.verdict == "refused"), None)
@@ -298,7 +298,7 @@ class Inferences:
         rollout = self._rollouts.get(key)
         return rollout is not None and not rollout[1].done()
 
-    def _roll_out(self, key: ResourceKey, account: Cluster, planned: ApplyPlan, digest: str) -> Failure | None:
+    def _roll_out(self, key: ResourceKey, account: Cluster, planned: ApplyDiff, digest: str) -> Failure | None:
         """Start a rollout of one replica at a time, or read the result of the one that has ended; return its failure."""
 
         def say(text: str) -> None:
@@ -331,7 +331,7 @@ class Inferences:
             Failure(ROLLED_BACK, f"the new revision failed: {reason}; the former one serves again") if reason else None
         )
 
-    def _write(self, account: Cluster, planned: ApplyPlan) -> list[Object]:
+    def _write(self, account: Cluster, planned: ApplyDiff) -> list[Object]:
         if not self._leads():
             raise BusyError("another controller leads")
         results = write_workload(account, planned, self._clock, force=True)

@@ -144,7 +144,7 @@ class ApplyStep:
 
 
 @body("name=workload.name namespace=workload.namespace different steps cost")
-class ApplyPlan:
+class ApplyDiff:
     """The planned changes of an apply of one workload, and their cost."""
 
     workload: Workload
@@ -189,9 +189,9 @@ def is_top_object(obj: Object) -> bool:
     return (obj["apiVersion"], obj["kind"]) in TOPS
 
 
-def plan_workload(
+def diff_workload(
     cluster: Cluster, workload: Workload, *, create: bool = False, owner: Object | None = None
-) -> ApplyPlan:
+) -> ApplyDiff:
     """Return the plan of an apply, or with ``create``, of a submit of a new workload. Read-only.
 
     ``owner`` is the owner reference of the custom resource that the workload is made from. Without one, a workload that
@@ -204,7 +204,7 @@ def plan_workload(
         for obj in make_own_list(workload.plan)
     ]
     planned = [
-        _plan_object(cluster, _set_owner(obj, owner), profile, create=create, owner=owner)
+        _diff_object(cluster, _set_owner(obj, owner), profile, create=create, owner=owner)
         for obj in (*workload.objects, *listed)
     ]
     planned = [_note_selector(step, planned) for step in planned]
@@ -215,7 +215,7 @@ def plan_workload(
     cost = (
         () if owner is not None else (*_estimate_cost(cluster, workload, planned), *_find_leftover(cluster, workload))
     )
-    return ApplyPlan(workload, tuple(planned), cost, create)
+    return ApplyDiff(workload, tuple(planned), cost, create)
 
 
 def _find_leftover(cluster: Cluster, workload: Workload) -> Iterator[str]:
@@ -293,12 +293,12 @@ def ends_rollback(obj: Object, live: Object) -> bool:
     return unset is not None or ended is not obj
 
 
-def plan_objects(cluster: Cluster, objects: Iterable[Object]) -> tuple[ApplyStep, ...]:
+def diff_against_cluster(cluster: Cluster, objects: Iterable[Object]) -> tuple[ApplyStep, ...]:
     """Return the planned changes of objects without a workload, in order. Read-only."""
-    return tuple(_plan_object(cluster, obj) for obj in objects)
+    return tuple(_diff_object(cluster, obj) for obj in objects)
 
 
-def _plan_object(
+def _diff_object(
     cluster: Cluster, obj: Object, profile: Profile | None = None, *, create: bool = False, owner: Object | None = None
 ) -> ApplyStep:
     if obj["kind"] == kube.LLM.name and owner is not None:
@@ -309,14 +309,14 @@ def _plan_object(
     try:
         live = inventory.get_top(cluster, metadata["name"], metadata["namespace"]) if new else _read_live(cluster, obj)
     except kube.MissingError:
-        return _plan_creation(cluster, obj)
+        return _diff_creation(cluster, obj)
     except kube.ForbiddenError:
         if not is_shared(obj):
             raise
         return ApplyStep("keep", obj, notes=("reading it is forbidden; assumed to exist and to be up to date",))
     if new:
         return _refuse(obj, kube.ExistsError(_explain_taken_name(obj, live)))
-    step = _check_owner(_plan_existing(cluster, obj, live, profile), live, owner)
+    step = _check_owner(_diff_existing(cluster, obj, live, profile), live, owner)
     # Only a user reads the notes, which take a request.
     if owner is not None or not is_top_object(obj) or step.rollout:
         return step
@@ -351,14 +351,14 @@ def _describe_revision_edits(cluster: Cluster, top: Object) -> Iterator[str]:
         yield f"{edit}; apply keeps it, {edit.fix}"
 
 
-def _plan_existing(cluster: Cluster, obj: Object, live: Object, profile: Profile | None) -> ApplyStep:
+def _diff_existing(cluster: Cluster, obj: Object, live: Object, profile: Profile | None) -> ApplyStep:
     if not is_top_object(obj):
-        return _plan_change(cluster, obj, live)
+        return _diff_change(cluster, obj, live)
     scaled = bool(read_scale_record(live))
     for folded in (False, True):
         kept_obj, notes = keep_scale(obj, live, folded=folded)
         kept_obj, unset = _end_rollback(kept_obj, live)
-        step = _plan_change(cluster, kept_obj, live, unset, notes)
+        step = _diff_change(cluster, kept_obj, live, unset, notes)
         # A new revision that is created anyway takes over the manual override of the old one.
         if not (step.rollout and scaled):
             break
@@ -382,7 +382,7 @@ def _explain_taken_name(obj: Object, live: Object) -> str:
     )
 
 
-def _plan_creation(cluster: Cluster, obj: Object) -> ApplyStep:
+def _diff_creation(cluster: Cluster, obj: Object) -> ApplyStep:
     try:
         cluster.apply(obj, dry_run=True)
     except kube.MissingError as error:
@@ -407,7 +407,7 @@ def _refuse(obj: Object, error: ClusterError) -> ApplyStep:
     return ApplyStep("refused", obj, refusal=refusal, error=error)
 
 
-def _plan_change(
+def _diff_change(
     cluster: Cluster, obj: Object, live: Object, unset: Object | None = None, notes: tuple[str, ...] = ()
 ) -> ApplyStep:
     owners: dict[str, tuple[str, ...]] = {}
@@ -569,7 +569,7 @@ def _count_gpu_requests(steps: Sequence[ApplyStep]) -> dict[str, float]:
 
 def write_workload(
     cluster: Cluster,
-    planned: ApplyPlan | Iterable[ApplyStep],
+    planned: ApplyDiff | Iterable[ApplyStep],
     clock: Clock,
     *,
     force: bool = False,
@@ -588,7 +588,7 @@ def write_workload(
 
     """
     results = []
-    steps, create = (planned.steps, planned.create) if isinstance(planned, ApplyPlan) else (tuple(planned), False)
+    steps, create = (planned.steps, planned.create) if isinstance(planned, ApplyDiff) else (tuple(planned), False)
     top = next((step.item for step in steps if is_top_object(step.item)), None)
     for step in steps:
         if step.verdict == "keep":

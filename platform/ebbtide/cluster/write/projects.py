@@ -292,7 +292,7 @@ class ProjectRequest:
     remove: tuple[ProjectMember, ...] = ()
 
 
-def plan_project(cluster: Cluster, request: ProjectRequest, profile: Profile) -> tuple[ApplyStep, ...]:
+def diff_project(cluster: Cluster, request: ProjectRequest, profile: Profile) -> tuple[ApplyStep, ...]:
     """Return the planned changes to create or update a project. Read-only.
 
     Raises ValueError, whose message is for the user, if the profile's kind of quota does not support a setting, and
@@ -310,7 +310,7 @@ def plan_project(cluster: Cluster, request: ProjectRequest, profile: Profile) ->
     amounts_given = {key: value for key, value in amounts.items() if value is not None}
     if amounts_given and spec.quota == "none":
         raise ValueError("cannot set a quota: the profile does not enforce quotas (projects.quota: none)")
-    return apply.plan_objects(cluster, _render_project(cluster, request, amounts_given, profile))
+    return apply.diff_against_cluster(cluster, _render_project(cluster, request, amounts_given, profile))
 
 
 def _render_project(

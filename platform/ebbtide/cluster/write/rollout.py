@@ -21,7 +21,7 @@ from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.pods import find_condition, has_ended, is_ready
 from ebbtide.cluster.read.records import SAVED, RolloutMark, is_in_rollout, read_mark
 from ebbtide.cluster.read.revision_state import find_revision_failure, is_unscheduled, sum_percents, traffic_shares
-from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, ApplyPlan, ApplyStep, is_top_object, write_workload
+from ebbtide.cluster.write.apply import LATEST, POLL_SECONDS, ApplyDiff, ApplyStep, is_top_object, write_workload
 from ebbtide.core.autoscaler import rollout as steps
 from ebbtide.core.base import keys
 from ebbtide.core.base.annotations import parse_count, read_annotation
@@ -45,7 +45,7 @@ BIRTH_POLL_SECONDS: Final = 0.05
 REFRESH_SECONDS: Final = (2.0, 6.0, 15.0, 30.0)
 
 
-def needs_rollout(cluster: Cluster, planned: ApplyPlan) -> bool:
+def needs_rollout(cluster: Cluster, planned: ApplyDiff) -> bool:
     """Return whether an apply replaces the replicas one at a time, or continues such a rollout."""
     top = next((step for step in planned.steps if is_top_object(step.item)), None)
     if top is None or top.verdict not in {"change", "keep"} or planned.workload.plan.serving != "knative":
@@ -73,7 +73,7 @@ def needs_rollout(cluster: Cluster, planned: ApplyPlan) -> bool:
 
 def roll_out(
     cluster: Cluster,
-    planned: ApplyPlan,
+    planned: ApplyDiff,
     clock: Clock,
     say: Callable[[str], None],
     done: Callable[[ApplyStep], None] = lambda step: None,  # noqa: ARG005 - a callback that does nothing
@@ -104,7 +104,7 @@ class _Rollout:
     def __init__(
         self,
         cluster: Cluster,
-        planned: ApplyPlan,
+        planned: ApplyDiff,
         clock: Clock,
         say: Callable[[str], None],
         done: Callable[[ApplyStep], None],

@@ -11,7 +11,7 @@ from ebbtide.cluster.client.protocol import event_time
 from ebbtide.cluster.doctor.findings import Finding
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.read.why import Why
-from ebbtide.cluster.write.apply import ApplyPlan
+from ebbtide.cluster.write.apply import ApplyDiff
 from ebbtide.core import manifests
 from ebbtide.core.base.bodies import INLINE, WrittenBy, body
 
@@ -71,10 +71,10 @@ class Rendered:
 
 
 @body("different workloads=planned problems")
-class Plans:
+class Diffs:
     """The changes that an apply of the specs would make; empty if a spec has errors."""
 
-    planned: tuple[ApplyPlan, ...]
+    planned: tuple[ApplyDiff, ...]
     problems: tuple[Problem, ...]
 
     @property
@@ -97,7 +97,7 @@ class Submitted:
     """The result of an apply; ``done`` lists each write, such as ``created Service team-a/chat``."""
 
     documents: tuple[LoadedDocument, ...]
-    planned: tuple[ApplyPlan, ...]
+    planned: tuple[ApplyDiff, ...]
     problems: tuple[Problem, ...]
     done: tuple[str, ...]
     #: The workloads' main objects as they are in the cluster now, including unchanged ones.

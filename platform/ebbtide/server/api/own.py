@@ -82,13 +82,13 @@ def _make_request(body: requests.SimulationCase) -> SimulationRequest:
     return SimulationRequest(**{**body.model_dump(), "log": body.log.encode() or None})
 
 
-# Plan and apply.
+# Diff and apply.
 
 
-@router.post("/plan", summary="Preview Apply", responses=_WRITE)
-def plan(context: Context, body: requests.Spec) -> answers.Plans:
+@router.post("/diff", summary="Preview Apply", responses=_WRITE)
+def diff(context: Context, body: requests.Spec) -> answers.Diffs:
     """Preview an apply by a server-side dry run: its changes and its cost. Nothing is written."""
-    return context.backend.writes.plan(context.caller, context.backend.specs.documents(body.spec))
+    return context.backend.writes.diff(context.caller, context.backend.specs.documents(body.spec))
 
 
 @router.post("/apply", summary="Apply Specs", responses=_WRITE)

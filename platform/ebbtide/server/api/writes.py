@@ -13,8 +13,8 @@ from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.watch.groups import TOPS
 from ebbtide.cluster.write import apply as applying
 from ebbtide.cluster.write import revisions
-from ebbtide.cluster.write.apply import ApplyPlan, ApplyStep
-from ebbtide.cluster.write.projects import ProjectRequest, plan_project
+from ebbtide.cluster.write.apply import ApplyDiff, ApplyStep
+from ebbtide.cluster.write.projects import ProjectRequest, diff_project
 from ebbtide.cluster.write.removal import Removal, plan_removal, remove_workload
 from ebbtide.cluster.write.rollout import needs_rollout
 from ebbtide.core.base.operations import Operation
@@ -23,7 +23,7 @@ from ebbtide.core.documents.check import Batch
 from ebbtide.core.readers.loaded import LoadedDocument
 from ebbtide.core.translation.objects import Object
 from ebbtide.server.api.access import Caller
-from ebbtide.server.api.answers import Deleted, Plans, Submitted
+from ebbtide.server.api.answers import Deleted, Diffs, Submitted
 from ebbtide.server.api.connection import Connection, ReadOnlyError, missing_workload
 from ebbtide.server.api.offline import InputError
 from ebbtide.server.api.reads import Reads
@@ -37,7 +37,7 @@ CACHE_WAIT_SECONDS: Final = 3.0
 class Writes:
     """The changes that callers make to a cluster.
 
-    Each method except ``plan`` and ``explain_no_call`` raises a ``ReadOnlyError`` if the server is read-only. A workload
+    Each method except ``diff`` and ``explain_no_call`` raises a ``ReadOnlyError`` if the server is read-only. A workload
     that does not exist or is not visible to the caller raises a ``MissingError``.
     """
 
@@ -45,13 +45,13 @@ class Writes:
         """Write to the connection's cluster."""
         self._connection, self._reads, self._cache = connection, reads, connection.cache
 
-    def plan(self, caller: Caller, documents: Sequence[LoadedDocument]) -> Plans:
+    def diff(self, caller: Caller, documents: Sequence[LoadedDocument]) -> Diffs:
         """Return the changes that an apply would make, with all problems; nothing is written."""
         cluster = self._connection.as_caller(caller)
         workloads, problems = applying.collect_workloads(documents, Batch(self._connection.apply_profile), cluster)
         if has_errors(problems):
-            return Plans((), tuple(limit_problems(problems)))
-        return Plans(tuple(applying.plan_workload(cluster, workload) for workload in workloads), tuple(problems))
+            return Diffs((), tuple(limit_problems(problems)))
+        return Diffs(tuple(applying.diff_workload(cluster, workload) for workload in workloads), tuple(problems))
 
     def submit(
         self, caller: Caller, documents: Sequence[LoadedDocument], *, force: bool = False, create: bool = False
@@ -108,7 +108,7 @@ class Writes:
             problems += _other_kind(workloads, basis)
         if has_errors(problems):
             raise InputError(problems)
-        planned = tuple(applying.plan_workload(cluster, workload, create=create) for workload in workloads)
+        planned = tuple(applying.diff_workload(cluster, workload, create=create) for workload in workloads)
         _raise_refused([step for plan in planned for step in plan.steps], force=force)
         _raise_stepwise(cluster, planned)
         done: list[str] = []
@@ -188,7 +188,7 @@ class Writes:
             CutShortError: a write failed after others succeeded.
         """
         cluster, profile = self._connection.connect_for_writing(caller), self._connection.profile
-        steps = plan_project(cluster, request, profile)
+        steps = diff_project(cluster, request, profile)
         if next(step for step in steps if protocol.kind_of(step.item) == protocol.NAMESPACE).verdict != "create":
             raise protocol.ExistsError(f"project {request.name} exists")
         _raise_refused(steps, force=False)
@@ -238,7 +238,7 @@ def _other_kind(workloads: Sequence[applying.Workload], basis: Object) -> list[P
     return [Problem("REQ001", ("spec",), text, "delete and recreate the workload, or set serving in its spec")]
 
 
-def _raise_stepwise(cluster: protocol.Cluster, planned: Iterable[ApplyPlan]) -> None:
+def _raise_stepwise(cluster: protocol.Cluster, planned: Iterable[ApplyDiff]) -> None:
     """Refuse an update that replaces one replica at a time: it takes minutes, and a client must carry it out."""
     for row in planned:
         if row.workload.plan.spec.rollout.surge is not None and needs_rollout(cluster, row):

@@ -67,7 +67,7 @@ PAGES: Final[tuple[PageRoute, ...]] = (
     PageRoute("GET", "/new/fields", new.serve_fields),
     PageRoute("POST", "/new/form", new.continue_form),
     PageRoute("POST", "/new/check", new.check_text),
-    PageRoute("POST", "/new/plan", new.show_plan),
+    PageRoute("POST", "/new/diff", new.show_diff),
     PageRoute("POST", "/new/submit", new.submit_text),
     PageRoute("GET", "/simulate", simulate.show_simulation),
     PageRoute("POST", "/simulate", simulate.run_simulation),

@@ -18,7 +18,7 @@ from ebbtide.simulator.engine.engine import complete_result
 from ebbtide.simulator.engine.report import make_curve
 from ebbtide.simulator.engine.slo import HOUR
 from ebbtide.simulator.fleet.fleet import FleetSimulation, Member, retry_with_rows
-from ebbtide.simulator.fleet.plan_report import REASONS, describe_member
+from ebbtide.simulator.fleet.fleet_report import REASONS, describe_member
 from ebbtide.simulator.fleet.pool import UNITS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ebbtide.simulator.data import SimulationResult
     from ebbtide.simulator.engine.slo import SloBound
     from ebbtide.simulator.fleet.fleet import Recording
-    from ebbtide.simulator.fleet.plan_report import PlanReport
+    from ebbtide.simulator.fleet.fleet_report import FleetReport
     from ebbtide.simulator.fleet.planner import FleetPlanner
     from ebbtide.simulator.fleet.pool import Holder
 
@@ -79,7 +79,7 @@ class DrawnFleet(FleetSimulation):
         return results
 
 
-def list_charts(report: PlanReport) -> tuple[ReportSection, ...]:
+def list_charts(report: FleetReport) -> tuple[ReportSection, ...]:
     """Return the charts of the requested pool."""
     return (*list_pool_charts(report.planner, report.gpus), *_list_wait_charts(report))
 
@@ -156,7 +156,7 @@ def _make_areas(planner: FleetPlanner, means: dict[int, Floats]) -> list[ReportC
     ]
 
 
-def _list_wait_charts(report: PlanReport) -> tuple[ReportSection, ...]:
+def _list_wait_charts(report: FleetReport) -> tuple[ReportSection, ...]:
     """Return the GPUs that pods wait for, over time, and the reason for most of the waits."""
     planner, run = report.planner, report.planner.run(report.gpus)
     end = planner.fleet.seconds

@@ -84,7 +84,7 @@ class TrafficLog(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class PlanRequest:
+class FleetRequest:
     """A plan of a fleet, in the syntax of the command line; the same for the command line, the API and the page."""
 
     #: GPUs of each node pool and of its nodes (0: as in the profile), the one to search first; by default, those of the profile.

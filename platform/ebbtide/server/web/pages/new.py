@@ -1,4 +1,4 @@
-"""Creating and editing an inference workload: the form of a new one, the editor of its YAML, the plan, and the submit."""
+"""Creating and editing an inference workload: the form of a new one, the editor of its YAML, the diff, and the submit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ebbtide.cluster.client.protocol import ClusterError, ConflictError, Refused
 from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.read.pods import count_held_gpus
 from ebbtide.cluster.slo.promises import find_price
-from ebbtide.cluster.write.apply import ApplyPlan
+from ebbtide.cluster.write.apply import ApplyDiff
 from ebbtide.core import manifests
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import Problem
@@ -26,7 +26,7 @@ from ebbtide.core.profile.models import Profile
 from ebbtide.core.profile.projects import UNKNOWN_NAMESPACE
 from ebbtide.core.translation import gpu, model_catalog
 from ebbtide.core.units import format_bytes, format_money
-from ebbtide.server.api.answers import Plans
+from ebbtide.server.api.answers import Diffs
 from ebbtide.server.api.gpus import list_nodes
 from ebbtide.server.api.offline import InputError
 from ebbtide.server.web.parts import canary, specs, words
@@ -94,11 +94,11 @@ def continue_form(visit: PageVisit) -> Response:
     state = EditorState(specs.write_native(document))
     if action == "yaml":
         return _render_editor(visit, state)
-    if action == "plan":
+    if action == "diff":
         spec = specs.read_spec(state.text, visit.backend.profile)
         if spec.errors:
             return _render_new_form(visit, values, 422, model=model, problems=tuple(spec.errors))
-        return _plan(visit, state)
+        return _diff(visit, state)
     return _render_new_form(visit, values, model=model)
 
 
@@ -323,20 +323,20 @@ def _render_panel(visit: PageVisit, spec: specs.ParsedSpec, tab: str) -> Any:
     return None
 
 
-# The plan and the submit.
+# The diff and the submit.
 
 
-def show_plan(visit: PageVisit) -> Response:
+def show_diff(visit: PageVisit) -> Response:
     """Show the changes that an apply would make."""
-    return _plan(visit, _read_state(visit))
+    return _diff(visit, _read_state(visit))
 
 
-def _plan(visit: PageVisit, state: EditorState) -> Response:
-    plans = visit.backend.writes.plan(visit.user, visit.backend.specs.documents(state.text))
-    if any(problem.severity == "error" for problem in plans.problems):
-        message = _join_errors("Fix the highlighted errors before you review the plan.", plans.problems)
+def _diff(visit: PageVisit, state: EditorState) -> Response:
+    diffs = visit.backend.writes.diff(visit.user, visit.backend.specs.documents(state.text))
+    if any(problem.severity == "error" for problem in diffs.problems):
+        message = _join_errors("Fix the highlighted errors before you review the changes.", diffs.problems)
         return _render_editor(visit, state, 422, message)
-    return _render_plan(visit, state, plans)
+    return _render_diff(visit, state, diffs)
 
 
 def _join_errors(message: str, problems: Iterable[Problem]) -> str:
@@ -345,29 +345,29 @@ def _join_errors(message: str, problems: Iterable[Problem]) -> str:
     return " ".join([message, *unknown[:1]])
 
 
-def _render_plan(visit: PageVisit, state: EditorState, plans: Plans, status: int = 200, message: str = "") -> Response:
-    steps = [step for workload_plan in plans.planned for step in workload_plan.steps]
+def _render_diff(visit: PageVisit, state: EditorState, diffs: Diffs, status: int = 200, message: str = "") -> Response:
+    steps = [step for workload_diff in diffs.planned for step in workload_diff.steps]
     moved = state.of is not None and state.of not in {
-        (workload_plan.workload.namespace, workload_plan.workload.name) for workload_plan in plans.planned
+        (workload_diff.workload.namespace, workload_diff.workload.name) for workload_diff in diffs.planned
     }
     return visit.render(
-        "page_plan.html",
+        "page_diff.html",
         status,
         page="" if state.of else "new",
         state=state,
-        planned=plans.planned,
-        warnings=[problem for problem in plans.problems if problem.severity != "error"],
+        planned=diffs.planned,
+        warnings=[problem for problem in diffs.problems if problem.severity != "error"],
         count=sum(step.verdict not in {"keep", "refused"} for step in steps),
         refused=any(step.verdict == "refused" for step in steps),
         owned=any(step.owners for step in steps),
         fit=describe_fit(visit, specs.read_spec(state.text, visit.backend.profile)),
-        prices=[_describe_price(visit, workload_plan) for workload_plan in plans.planned],
+        prices=[_describe_price(visit, workload_diff) for workload_diff in diffs.planned],
         moved=moved,
         message=message,
     )
 
 
-def _describe_price(visit: PageVisit, planned: ApplyPlan) -> str:
+def _describe_price(visit: PageVisit, planned: ApplyDiff) -> str:
     """Return the price of a workload's GPUs per hour at its minimum and maximum; empty without a price or GPUs."""
     plan, profile = planned.workload.plan, visit.backend.profile
     share, price = gpu.count_gpus_per_replica(plan), find_price(plan, profile, visit.backend.gpu_hour)
@@ -390,10 +390,10 @@ def submit_text(visit: PageVisit) -> Response:
         message = _join_errors("Fix the highlighted errors first. Nothing was applied.", error.problems)
         return _render_editor(visit, state, 422, message)
     except (ConflictError, RefusedError) as error:
-        return _render_plan(
+        return _render_diff(
             visit,
             state,
-            visit.backend.writes.plan(visit.user, visit.backend.specs.documents(state.text)),
+            visit.backend.writes.diff(visit.user, visit.backend.specs.documents(state.text)),
             422,
             str(error),
         )

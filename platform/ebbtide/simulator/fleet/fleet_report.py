@@ -58,7 +58,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanReport:
+class FleetReport:
     """A planned fleet: the requested pool, the smallest pools by share of the services, and the changes."""
 
     planner: FleetPlanner
@@ -132,7 +132,7 @@ def format_time(planner: FleetPlanner, seconds: float) -> str:
     return format_duration(seconds)
 
 
-def make_content(report: PlanReport, charts: Sequence[ReportSection] = ()) -> ReportContent:
+def make_content(report: FleetReport, charts: Sequence[ReportSection] = ()) -> ReportContent:
     """Return the report for its renderers; ``charts`` are those of its page."""
     planner, run = report.planner, report.planner.run(report.gpus)
     hours = ", ".join(f"{name} {spent:,.1f}" for name, spent in sum_hours_by_project(planner, run).items())
@@ -162,7 +162,7 @@ def make_content(report: PlanReport, charts: Sequence[ReportSection] = ()) -> Re
     return ReportContent(_describe_fleet(report), sections, notes, "Plan of a fleet", planner.fleet.seconds, start)
 
 
-def _describe_failing(report: PlanReport) -> list[str]:
+def _describe_failing(report: FleetReport) -> list[str]:
     """Return the pools larger than the smallest one on which a service violates its SLO; nothing if no pool is sufficient."""
     if report.smallest[100] is None:
         return []
@@ -174,7 +174,7 @@ def _describe_failing(report: PlanReport) -> list[str]:
     ]
 
 
-def _describe_fleet(report: PlanReport) -> str:
+def _describe_fleet(report: FleetReport) -> str:
     planner, fleet = report.planner, report.planner.fleet
     pools = ", ".join(f"{count_noun(size.gpus, 'GPU')} of {size.name}" for size in fleet.sizes)
     services = count_noun(len(planner.recordings), "service")
@@ -196,7 +196,7 @@ def name_pools(planner: FleetPlanner) -> str:
     return "pool" if len(planner.fleet.sizes) == 1 else "pools"
 
 
-def _make_change_rows(report: PlanReport) -> list[list[str]]:
+def _make_change_rows(report: FleetReport) -> list[list[str]]:
     """Return the changes with their headings; without prices, without the cost."""
     planner, columns = report.planner, 5 if report.planner.fleet.prices else 4
     before = planner.sum_hours(report.compared)
@@ -209,7 +209,7 @@ def _make_change_rows(report: PlanReport) -> list[list[str]]:
     return [row[:columns] for row in rows]
 
 
-def _make_rows(report: PlanReport) -> list[list[str]]:
+def _make_rows(report: FleetReport) -> list[list[str]]:
     planner, best = report.planner, report.compared
     columns = [
         (name_size(planner, report.gpus), planner, report.gpus),
@@ -269,7 +269,7 @@ def _describe_violations(planner: FleetPlanner, run: FleetRun) -> list[str]:
     return lines
 
 
-def _describe_insufficiency(report: PlanReport) -> list[str]:
+def _describe_insufficiency(report: FleetReport) -> list[str]:
     """Return that no pool of the search is sufficient, and the quotas that are the reason; nothing if one is."""
     if report.smallest[100] is not None:
         return []
@@ -305,7 +305,7 @@ def _describe_spans(planner: FleetPlanner, run: FleetRun) -> list[str]:
     return lines
 
 
-def plan_to_json(report: PlanReport) -> dict[str, Any]:
+def fleet_to_json(report: FleetReport) -> dict[str, Any]:
     """Return the report as JSON-ready data; its keys are documented and stable."""
     planner = report.planner
     return {

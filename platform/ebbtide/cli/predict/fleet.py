@@ -23,7 +23,7 @@ from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.documents.files import is_directory, read_file, unreadable_problem
 from ebbtide.core.translation.translate import make_plan
 from ebbtide.core.units import parse_whole
-from ebbtide.simulator.search.request import PlanRequest, TrafficLog, workload_name_of
+from ebbtide.simulator.search.request import FleetRequest, TrafficLog, workload_name_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,9 +158,9 @@ def _plan(
     logs: Sequence[TrafficLog],
     notes: Sequence[str] = (),
 ) -> int:
-    from ebbtide.simulator.fleet import plan_input, plan_report, planner
+    from ebbtide.simulator.fleet import fleet_input, fleet_report, planner
 
-    request = PlanRequest(
+    request = FleetRequest(
         [(name, int(nodes or 1) * int(gpus), int(gpus) if nodes else 0) for name, nodes, gpus in options.pool],
         [(name, float(price)) for name, price in options.price],
         _read_training(options),
@@ -175,16 +175,16 @@ def _plan(
     )
     with simulate.exit_if_refused(COMMAND):
         pairs = planner.match_logs(specs, logs)
-        report = plan_input.make_plan_report(request, profile, pairs, notes)
+        report = fleet_input.make_fleet_report(request, profile, pairs, notes)
     if options.output == "json":
-        write_json(plan_report.plan_to_json(report))
+        write_json(fleet_report.fleet_to_json(report))
     else:
         charts: tuple[ReportSection, ...] = ()
         if options.output == "html":
             from ebbtide.simulator.fleet.pool_charts import list_charts
 
             charts = list_charts(report)
-        write_report(plan_report.make_content(report, charts), options.output)
+        write_report(fleet_report.make_content(report, charts), options.output)
     if options.write:
         by_name = {workload_name_of(loaded): loaded for loaded, _ in pairs}
         edits = [(by_name[change.service], change.edits) for change in report.found.changes if change.edits]

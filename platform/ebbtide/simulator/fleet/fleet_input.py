@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base.problems import Problem
 from ebbtide.core.base.prose import count_noun
-from ebbtide.simulator.fleet import plan_report, planner
+from ebbtide.simulator.fleet import fleet_report, planner
 from ebbtide.simulator.fleet.pool import PoolSize, find_gpu_price, read_quotas
 from ebbtide.simulator.search.judge import SEEDS
 from ebbtide.simulator.search.request import (
-    PlanRequest,
+    FleetRequest,
     PreparedCase,
     RequestFieldError,
     SimulationRequest,
@@ -25,19 +25,19 @@ from ebbtide.simulator.search.request import (
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import Profile
     from ebbtide.core.readers.loaded import LoadedDocument
-    from ebbtide.simulator.fleet.plan_report import PlanReport
+    from ebbtide.simulator.fleet.fleet_report import FleetReport
 
 #: Ending of a file that has a traffic shape instead of a log.
 SHAPE_SUFFIX: Final = ".shape"
 KUEUE_COHORT: Final = "the cohort of Kueue is not modeled: no project borrows the unused quota of another one"
 
 
-def make_plan_report(
-    request: PlanRequest,
+def make_fleet_report(
+    request: FleetRequest,
     profile: Profile,
     pairs: Sequence[tuple[LoadedDocument, TrafficLog]],
     notes: Sequence[str] = (),
-) -> PlanReport:
+) -> FleetReport:
     """Plan services with their traffic. Raises SimulationRequestError."""
     names = sorted({log.workload for _, log in pairs})
     if unknown := sorted({*request.factors} - {*names}):
@@ -62,10 +62,10 @@ def make_plan_report(
         fleet = planner.make_fleet(cases, sizes, quotas, request.training, request.factors, prices)
         planners.append(planner.plan_fleet(fleet, cases))
     planned = planner.FleetPlanner(planners[0].fleet, planners[0].recordings, planners[1:])
-    smallest, largest = plan_report.choose_pools(planned)
+    smallest, largest = fleet_report.choose_pools(planned)
     failing = [] if smallest[100] is None else planned.list_failing(smallest[100])
     found = planner.find_changes(planned, smallest[100] or largest, request.changes, request.spare)
-    return plan_report.PlanReport(
+    return fleet_report.FleetReport(
         planned,
         sizes[0].gpus,
         smallest,
@@ -77,7 +77,7 @@ def make_plan_report(
     )
 
 
-def _prepare(request: PlanRequest, loaded: LoadedDocument, log: TrafficLog, profile: Profile) -> PreparedCase:
+def _prepare(request: FleetRequest, loaded: LoadedDocument, log: TrafficLog, profile: Profile) -> PreparedCase:
     shape = log.content.decode(errors="replace").strip() if log.file.endswith(SHAPE_SUFFIX) else ""
     server = choose_server(request.servers, log.workload)
     single = SimulationRequest(
@@ -102,7 +102,7 @@ def _prepare(request: PlanRequest, loaded: LoadedDocument, log: TrafficLog, prof
     return prepared._replace(case=replace(prepared.case, bounds=tokenless), notes=(*prepared.notes, note))
 
 
-def read_pools(request: PlanRequest, profile: Profile) -> list[PoolSize]:
+def read_pools(request: FleetRequest, profile: Profile) -> list[PoolSize]:
     """Return the node pools of a request, or those of the profile with GPUs. Raises SimulationRequestError."""
     known = {pool.name: pool for pool in profile.spec.node_pools}
     if not request.pools:
@@ -124,7 +124,7 @@ def read_pools(request: PlanRequest, profile: Profile) -> list[PoolSize]:
     return sizes
 
 
-def _read_prices(request: PlanRequest, pools: set[str], profile: Profile) -> dict[str, float]:
+def _read_prices(request: FleetRequest, pools: set[str], profile: Profile) -> dict[str, float]:
     priced = {pool.name: find_gpu_price(profile.spec.prices, pool) for pool in profile.spec.node_pools}
     prices = {name: price for name, price in priced.items() if name in pools and price is not None}
     for name, price in request.prices:

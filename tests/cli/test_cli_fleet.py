@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ebbtide.core.documents.profiles import load_profile_with_data
-from ebbtide.simulator.fleet.plan_input import KUEUE_COHORT
+from ebbtide.simulator.fleet.fleet_input import KUEUE_COHORT
 
 if TYPE_CHECKING:
     from pathlib import Path
