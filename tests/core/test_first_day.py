@@ -175,6 +175,43 @@ MISTAKES: dict[str, tuple[str, str, str, int, str, bool]] = {
         f"{IMAGE}  imagePullSecrets: [regcred]\n",
         *("SPEC002", "spec.imagePullSecrets[0]", 7, "write {name: regcred}", True),
     ),
+    "containers of a pod": (
+        f"{IMAGE}  containers: [{{name: chat, image: nginx:1}}]\n",
+        *("SPEC001", "spec.containers", 7),
+        *("set image to that of the serving container, and write other containers in sidecars", False),
+    ),
+    "a template of pods": (
+        f"{IMAGE}  template: {{spec: {{}}}}\n",
+        *("SPEC001", "spec.template", 7),
+        "write the fields of its container and of its pod directly in spec, such as image and tolerations",
+        False,
+    ),
+    "the name of a claim": (
+        f"{IMAGE}  storage: {{pvc: my-claim}}\n",
+        *("SPEC002", "spec.storage.pvc", 7),
+        *("write [{claimName: my-claim, existingPvc: true, path: /models}]", True),
+    ),
+    "a list of claims": (
+        f"{IMAGE}  storage: {{pvc: [my-claim]}}\n",
+        *("SPEC002", "spec.storage.pvc[0]", 7),
+        *("write {claimName: my-claim, existingPvc: true, path: /models}", True),
+    ),
+    "a probe of a pod": (
+        f"{IMAGE}  readinessProbe: {{httpGet: {{path: /health}}}}\n",
+        *("SPEC001", "spec.readinessProbe", 7, "set spec.probes.readiness.handler instead", True),
+    ),
+    "GPUs by their resource": (
+        f"{IMAGE}  compute: {{nvidia.com/gpu: 1}}\n",
+        *("SPEC001", "spec.compute.nvidia.com/gpu", 7, "did you mean gpuDevicesRequest?", True),
+    ),
+    "gigabytes": (
+        f"{IMAGE}  compute: {{cpuMemoryRequest: 24GB}}\n",
+        *("SPEC004", "spec.compute.cpuMemoryRequest", 7, "write 24G", True),
+    ),
+    "an amount with a space": (
+        f"{IMAGE}  compute: {{cpuMemoryRequest: 64 Gi}}\n",
+        *("SPEC004", "spec.compute.cpuMemoryRequest", 7, "write 64Gi", True),
+    ),
 }
 
 
@@ -212,3 +249,22 @@ def test_the_name_in_spec_moves_to_the_metadata() -> None:
     assert fixed is not None
     assert "name: chat" in fixed
     assert not [problem for problem in check(fixed) if problem.severity == "error"]
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "fix"),
+    [
+        (
+            "probes: {liveness: {httpGet: {path: /health}}}",
+            "spec.probes.liveness.httpGet",
+            "move it to spec.probes.liveness.handler.httpGet",
+        ),
+        (
+            "environmentVariables: [{name: A, valueFrom: {secretKeyRef: {name: s, key: k}}}]",
+            "spec.environmentVariables[0].valueFrom",
+            "set secret: {name, key} or configMap: {name, key} instead",
+        ),
+    ],
+)
+def test_a_field_of_a_pod_inside_a_block_has_its_own_fix(text: str, path: str, fix: str) -> None:
+    assert (path, fix) in [(problem.path, problem.fix) for problem in check(f"{IMAGE}  {text}\n")]

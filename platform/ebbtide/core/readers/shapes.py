@@ -54,6 +54,9 @@ SHORT_FORMS: Final = {
 }
 #: Lists of names with values, which are often written as one mapping.
 NAMED_VALUES: Final = {"environmentVariables", "labels", "annotations"}
+CLAIM: Final = re.compile(r"[a-z0-9][a-z0-9.-]*")
+#: An amount in another program's spelling, such as 24GB, 24 GiB or 64 Gi.
+AMOUNT: Final = re.compile(r"([0-9]{1,18})\s*([KMGTP]i?)B?")
 MILLI: Final = re.compile(r"[0-9]{1,9}m")
 HUGE_NUMBER: Final = re.compile(r"[-+]?[0-9]{19,40}")
 WHOLE_NUMBER: Final = re.compile(r"[-+]?[0-9]{1,18}")
@@ -87,6 +90,7 @@ HABITS: Final = {
     "gpuMemory": "spec.compute.gpuMemoryRequest",
     "gpuPortion": "spec.compute.gpuPortionRequest",
     "gpus": "spec.compute.gpuDevicesRequest",
+    "livenessProbe": "spec.probes.liveness.handler",
     "maxScale": "spec.autoscaling.maxReplicas",
     "memory": "spec.compute.cpuMemoryRequest",
     "memoryLimit": "spec.compute.cpuMemoryLimit",
@@ -94,15 +98,26 @@ HABITS: Final = {
     "minScale": "spec.autoscaling.minReplicas",
     "name": "metadata.name",
     "namespace": "metadata.namespace",
+    "nvidia.com/gpu": "spec.compute.gpuDevicesRequest",
     "port": "spec.servingPort.container",
     "priorityClassName": "spec.priorityClass",
+    "readinessProbe": "spec.probes.readiness.handler",
     "replicas": "spec.autoscaling.minReplicas",
     "resources": "spec.compute",
+    "startupProbe": "spec.probes.startup.handler",
     "storageUri": "spec.model.uri",
     "target": "spec.autoscaling.metricThreshold",
     "timeoutSeconds": "spec.servingConfiguration.requestTimeoutSeconds",
     "volumes": "spec.storage",
 }
+#: Blocks of a pod that several fields replace, with these fields.
+REPLACEMENTS: Final = {
+    "containers": "set image to that of the serving container, and write other containers in sidecars",
+    "template": "write the fields of its container and of its pod directly in spec, such as image and tolerations",
+    "valueFrom": "set secret: {name, key} or configMap: {name, key} instead",
+}
+#: The kinds of probe, which are written in the probe's handler.
+HANDLERS: Final = ("httpGet", "tcpSocket", "grpc")
 
 
 def validate_inference(native: dict[str, Any]) -> tuple[Inference | None, list[Problem]]:
@@ -242,7 +257,10 @@ def _convert_error(error: Mapping[str, Any], where: Path, native: Any) -> Proble
         return Problem("SPEC004", where, message, f"use {words} {bound}", fixes=fixes)
     if kind == "string_pattern_mismatch":
         form = FORMS.get(last, f"a string that matches {context.get('pattern', '')}")
-        return Problem("SPEC004", where, describe_invalid(last, value, form), f"write {form}")
+        amount = AMOUNT.fullmatch(str(value)) if form.startswith("an amount") else None
+        meant = "".join(amount.groups()) if amount else ""
+        fixes = set_value(meant) if meant else ()
+        return Problem("SPEC004", where, describe_invalid(last, value, form), f"write {meant or form}", fixes=fixes)
     if kind in {"string_too_short", "too_short"}:
         return Problem("SPEC004", where, f"{last} is empty", f"set a value, or remove {last}", fixes=remove_field())
     if kind in {"string_too_long", "too_long"}:
@@ -275,6 +293,9 @@ def _rewrite_short_form(kind: str, last: str, value: Any) -> Any:
     if form is not None and kind in {"model_type", "model_attributes_type"} and form.fullmatch(str(value)):
         by_name = field == "uri" and "://" not in value
         return {"format": "huggingface", field: f"hf://{value}"} if by_name else {field: value}
+    if last == "pvc" and CLAIM.fullmatch(str(value)):
+        claim = {"claimName": value, "existingPvc": True, "path": "/models"}
+        return [claim] if kind == "list_type" else claim
     if kind == "list_type" and isinstance(value, dict) and last in NAMED_VALUES:
         return [{"name": name, "value": item if isinstance(item, str) else str(item)} for name, item in value.items()]
     if kind == "list_type" and isinstance(value, str):
@@ -288,9 +309,11 @@ def _rewrite_short_form(kind: str, last: str, value: Any) -> Any:
 def _show_flow(value: Any) -> str:
     """Return a rewritten value as it is written on one line of YAML."""
     if isinstance(value, dict):
-        return f"{{{', '.join(f'{name}: {item}' for name, item in value.items())}}}"
+        return f"{{{', '.join(f'{name}: {_show_flow(item)}' for name, item in value.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_show_flow, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
     return f'"{value}"' if ": " in str(value) else str(value)
 
 
@@ -318,7 +341,9 @@ def _fix_of_text(kind: str, last: str, text: str) -> tuple[str, tuple[Fix, ...]]
 def _unknown_field_problem(where: Path, last: str, native: Any) -> Problem:
     meant = find_meant_field(where, of_profile=_is_profile(native))
     fixes: tuple[Fix, ...] = remove_field()
-    if meant is None:
+    if where[0] == "spec" and last in REPLACEMENTS:
+        hint, fixes = REPLACEMENTS[last], ()
+    elif meant is None:
         from ebbtide.core.readers.fields import field_names_at  # noqa: PLC0415 - loads the models
 
         known = field_names_at(where[:-1], of_profile=_is_profile(native))
@@ -354,6 +379,10 @@ def find_meant_field(where: Path, *, of_profile: bool = False) -> Path | None:
     habit = None if of_profile or where[0] != "spec" or named else HABITS.get(name)
     if habit is not None:
         return tuple(habit.split("."))
+    if name in REPLACEMENTS and where[0] == "spec":
+        return None
+    if name in HANDLERS and where[:2] == ("spec", "probes"):
+        return *where[:-1], "handler", name
     if not of_profile and where[:-1] == ("spec",):
         blocks = list_blocks().get(name, ())
         if len(blocks) == 1:
