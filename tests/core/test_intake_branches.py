@@ -175,6 +175,14 @@ def test_a_predictor_that_is_not_a_mapping_is_rejected() -> None:
     assert "no spec renders this object" in problem.message
 
 
+def test_a_model_without_a_format_is_reported_at_the_field_of_the_object() -> None:
+    model = {"storageUri": "s3://models/iris", "modelFormat": None}
+    (problem,) = problems_of(import_object(changed(ISVC, {"spec": {"predictor": {"model": model}}}), PROFILE), "IMP005")
+
+    assert problem.path == "spec.predictor.model.modelFormat.name"
+    assert problem.fix == "set spec.predictor.model.modelFormat.name"
+
+
 def test_an_object_without_a_mode_is_standard_if_the_cluster_has_no_knative_mode() -> None:
     assert imported(ISVC, profile(kserve={"modes": ["Standard"]})).native["spec"]["serving"] == "kserve-standard"
     assert "serving" not in imported(ISVC).native["spec"]

@@ -62,6 +62,9 @@ def derive_spec(view: ObjectView, cluster: ProfileSpec, chosen: tuple[str, ...],
         for row in rows:
             path = (*base, *inside, row.key)
             value = get_at(view.obj, *path)
+            if row.field == "model.format":
+                # A problem of the format, which a model needs, names the object's field also if it is missing.
+                draft.origins["spec", "model", "format"] = path
             draft.set_nonempty(f"spec.{row.field}", value if row.read is None else row.read(value), path)
     for base, key, field in (
         (view.pod, "serviceAccountName", "serviceAccountName"),

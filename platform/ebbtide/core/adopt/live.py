@@ -268,6 +268,8 @@ def _report_impossible(problems: list[Problem], draft: Draft) -> Problem:
     if problems:
         first = problems[0]
         path, fix = draft.origins.get(first.field, ()), first.fix or fix
+        if path and first.code == "SPEC003":
+            fix = f"set {format_path(path)}"
         reason = f"{first.code}: {first.message}"
     return Problem("IMP005", path, f"no spec renders this object with the cluster profile ({reason})", fix)
 
