@@ -497,6 +497,10 @@ USED: tuple[tuple[str, dict[str, Any]], ...] = (
     ("spec.compute.gpuPortionRequest", {"compute": {"gpuRequestType": "portion", "gpuPortionRequest": 0.25}}),
     ("spec.slo.p95LatencyMilliseconds", {"slo": {"p95LatencyMilliseconds": 300.0}}),
     ("spec.compute.gpuRequestType", {"compute": {"gpuRequestType": "portion", "gpuPortionRequest": 0.25}}),
+    (
+        "spec.patches[0].name",
+        {"patches": [{"kind": "Service", "name": "chat", "patch": {"metadata": {"labels": {"team": "search"}}}}]},
+    ),
 )
 
 

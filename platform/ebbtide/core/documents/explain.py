@@ -89,6 +89,12 @@ class Explanation:
         return replace(self, leaves=leaves, idle=loaded.place_problems(self.idle), document=loaded.name)
 
 
+def _needs_no_effect(path: Path) -> bool:
+    """Return whether a field may leave the objects unchanged: the name of a patch only selects the object."""
+    names_patch = path[:2] == ("spec", "patches") and path[-1] == "name"
+    return names_patch or any(part in INTENT + DISCRIMINATORS for part in path)
+
+
 def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explanation:
     """Return the causes of each leaf of a document's translation.
 
@@ -129,7 +135,7 @@ def explain_document(native: dict[str, Any], profile: dict[str, Any]) -> Explana
             if after is not None:
                 translated = True
                 has_effect |= attribute(after, format_path(path))
-        if is_set and translated and not has_effect and not any(part in INTENT + DISCRIMINATORS for part in path):
+        if is_set and translated and not has_effect and not _needs_no_effect(path):
             message = f"{format_path(path)} has no effect on the rendered objects"
             idle.append(make_warning("IGN001", path, message, "remove it, or check that it is in the right place"))
     path, document = _make_plain_service(native)
