@@ -201,7 +201,8 @@ class Simulation:
         self.inputs = inputs
         self.observer = observer
         self._known: set[int] = set()
-        self._call = _PLAIN
+        # The plain functions, or their compiled copies.
+        self._call: Any = _PLAIN
         notify = None if observer is None else self._notify
         self.world, self.deciding = create_state(setting, inputs, notify, rows, is_pooled=is_pooled)
         if rows is not None:
