@@ -250,7 +250,7 @@ def _imported_modules(path: Path, modules: Collection[str]) -> set[str]:
     return imports.intersection(modules) - {_module(path)}
 
 
-def test_the_sandbox_is_imported_by_a_benchmark_and_the_picture_alone() -> None:
+def test_the_sandbox_is_imported_by_a_benchmark_and_the_pictures_alone() -> None:
     outside = [path for path in MODULES if "sandbox" not in path.relative_to(SOURCE).parts]
     outside += [path for folder in ("e2e", "tools") for path in (ROOT / folder).rglob("*.py")]
     importers = {path: functions for path in outside if (functions := _functions_that_import(path, "ebbtide.sandbox"))}
@@ -258,6 +258,7 @@ def test_the_sandbox_is_imported_by_a_benchmark_and_the_picture_alone() -> None:
     assert importers == {
         ROOT / "tools" / "bench" / "serve.py": {"serve"},
         ROOT / "tools" / "picture.py": {""},
+        ROOT / "tools" / "terminal.py": {""},
     }
 
 

@@ -114,7 +114,9 @@ def sum_figures(
             waiting_rows.append([None if a is None or b is None else max(0.0, b - a) for a, b in pairs])
     total_rates, total_gpus = tide.add_series(rates), tide.add_series(gpu_rows)
     ready = {Ref(row.namespace, row.name): row.replicas.ready for row in statuses}
-    costs = [ready[ref] * slo.gpus * slo.price for ref, slo in known.items() if slo.gpus and slo.price is not None]
+    priced = [slo for ref, slo in known.items() if slo.gpus and ready[ref]]
+    # A total without the services whose price is unknown would be too low.
+    costs = [ready[slo.ref] * slo.gpus * slo.price for slo in priced if slo.gpus and slo.price is not None]
     states = [slo.state for _, slo in judged]
     return {
         "rate": next((value for value in reversed(total_rates) if value is not None), None),
@@ -129,7 +131,7 @@ def sum_figures(
         "met": states.count("met"),
         "violated": states.count("violated"),
         "undecided": states.count("unknown"),
-        "cost": format_money(sum(costs) if costs else None, visit.backend.profile.spec.prices.currency or ""),
+        "cost": format_money(sum(costs) if costs and len(costs) == len(priced) else None, visit.backend.profile.spec.prices.currency or ""),
     }
 
 
