@@ -131,7 +131,10 @@ def sum_figures(
         "met": states.count("met"),
         "violated": states.count("violated"),
         "undecided": states.count("unknown"),
-        "cost": format_money(sum(costs) if costs and len(costs) == len(priced) else None, visit.backend.profile.spec.prices.currency or ""),
+        "cost": format_money(
+            sum(costs) if costs and len(costs) == len(priced) else None,
+            visit.backend.profile.spec.prices.currency or "",
+        ),
     }
 
 
