@@ -15,12 +15,23 @@ from ebbtide.cluster.client import protocol as kube
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from ebbtide.cluster.client.kubernetes import KubernetesCluster
     from ebbtide.core.translation.objects import Object
 
 kubernetes = pytest.importorskip("kubernetes", reason="the official client is not installed")
 MAPS = "/api/v1/namespaces/x/configmaps"
+
+#: Two contexts whose user has a credential plugin that fails.
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: prod
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:1"}}]
+users: [{name: ann, user: {exec: {apiVersion: client.authentication.k8s.io/v1, command: "false"}}}]
+contexts: [{name: prod, context: {cluster: c, user: ann}}, {name: test, context: {cluster: c, user: ann}}]
+"""
 
 
 @dataclass
@@ -277,3 +288,35 @@ def test_a_log_that_was_closed_before_has_no_lines(scripted: tuple[ApiServer, Ku
     log.close()
 
     assert [*log] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "context", "words"),
+    [
+        ("hello", None, ("not a kubeconfig",)),
+        (KUBECONFIG, "missing", ("context missing not found", "which has prod, test")),
+        (KUBECONFIG, "prod", ("no credentials for user ann of context prod", "exec: process returned 1", "log in")),
+    ],
+)
+def test_a_kubeconfig_without_a_cluster_says_why(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], text: str, context: str | None, words: tuple[str, ...]
+) -> None:
+    from ebbtide.cluster.client.kubernetes import KubernetesCluster  # noqa: PLC0415 - after the skip
+
+    file = tmp_path / "config"
+    file.write_text(text)
+    with pytest.raises(kube.UnreachableError) as error:
+        KubernetesCluster.from_kubeconfig(str(file), context)
+
+    assert [word for word in words if word not in str(error.value)] == []
+    assert capfd.readouterr().err == ""
+
+
+def test_expired_credentials_name_the_user_and_the_context(scripted: tuple[ApiServer, KubernetesCluster]) -> None:
+    api_server, pod = scripted
+    api_server.answers = [(401, status("Unauthorized", "Unauthorized"))]
+
+    with pytest.raises(kube.ForbiddenError, match="user ann of context prod; log in"):
+        type(pod)(pod.api, "x", "user ann of context prod").list(kube.CONFIG_MAP, "x")
+    with pytest.raises(kube.ForbiddenError, match=r"^Unauthorized$"):
+        pod.list(kube.CONFIG_MAP, "x")
