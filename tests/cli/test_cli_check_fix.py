@@ -141,3 +141,20 @@ def test_a_file_that_cannot_be_written_keeps_its_problems(
     assert main(["check", "--fix", str(file)]) == 1
     assert f"{file} is unchanged: permission denied" in capsys.readouterr().err
     assert file.read_text() == SPEC
+
+
+def test_a_safe_fix_that_is_not_applied_names_the_error_that_it_would_cause(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "chat.yaml"
+    half = "apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: a}\nspec: {imge: ghcr.io/acme/a:1, compute: {gpuPortionRequst: 0.5}}\n"
+    file.write_text(half)
+
+    assert main(["check", "--profile", "built-in", "--fix", str(file)]) == 1
+    assert file.read_text() == half.replace("imge", "image")
+    kept = [line for line in capsys.readouterr().err.splitlines() if line.startswith("kept")]
+    assert len(kept) == 1
+    assert "kept SPEC001" in kept[0]
+    assert "GPU" in kept[0]
+    assert main(["check", "--profile", "full", "--fix", str(file)]) == 0
+    assert "kept" not in capsys.readouterr().err

@@ -129,6 +129,14 @@ def test_a_file_without_a_profile_is_a_problem(tmp_path: Path, text: str) -> Non
     assert only(problems).fix
 
 
+def test_a_spec_that_is_named_as_the_profile_is_one_problem(tmp_path: Path) -> None:
+    file = tmp_path / "chat.yaml"
+    file.write_text("apiVersion: ebbtide.dev/v1alpha1\nkind: Inference\nmetadata: {name: a}\nspec: {image: a}\n")
+
+    _, problems = profiles.load_profile(str(file))
+    assert [(row.code, row.path, row.line) for row in problems] == [("PRF001", "kind", 2)]
+
+
 def test_invalid_yaml_is_reported_with_its_line(tmp_path: Path) -> None:
     file = tmp_path / "profile.yaml"
     file.write_text("kind: Profile\nspec: {a: [1\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebbtide.cli.base.common import Source, load_documents
 from ebbtide.cli.base.files import replace_file
@@ -29,10 +29,13 @@ def fix_sources(sources: Iterable[Source], profile: Profile) -> Iterator[Source]
 
 
 def _fix_source(source: Source, profile: Profile) -> Source:
-    from ebbtide.core.documents.fixes import apply_safe_fixes  # it loads the models
+    from ebbtide.core.documents.fixes import apply_safe_fixes, find_obstacles  # it loads the models
 
     def load(text: str) -> list[LoadedDocument]:
         return [*load_documents([replace(source, text=text.encode())], profile)]
+
+    def read(text: str) -> Any:
+        return load(text)[0].reading.native
 
     def check(text: str) -> list[Problem]:
         return check_documents(load(text), profile)
@@ -43,7 +46,11 @@ def _fix_source(source: Source, profile: Profile) -> Source:
     )
     if not is_native:
         return source
-    text, applied = apply_safe_fixes(source.text.decode(), lambda text: load(text)[0].reading.native, check)
+    text, applied = apply_safe_fixes(source.text.decode(), read, check)
+    for problem, obstacle in find_obstacles(text, read, check):
+        place = f"{make_printable(source.name)}:{problem.line}"
+        sys.stderr.write(f"kept {problem.code} in {place}, because its fix leaves {obstacle.code} in {obstacle.path}\n")
+        sys.stderr.write(f"  {make_printable(obstacle.message)}\n")
     if not applied:
         return source
     try:

@@ -83,6 +83,23 @@ def apply_safe_fixes(
     return text, applied
 
 
+def find_obstacles(text: str, load: Callable[[str], Any], check: Check) -> Iterator[tuple[Problem, Problem]]:
+    """Yield each problem whose safe fix ``apply_safe_fixes`` did not apply, with the first error that the fix would leave."""
+    data, problems = load(text), check(text)
+    errors = {identify(other) for other in problems if other.severity == ERROR}
+    for problem in problems:
+        for fix in (fix for fix in list_fixes(problem, data) if fix.safe):
+            try:
+                fixed = edit_text(text, {change.field: change.value for change in fix.changes}, field_names_at)
+            except NotEdited:
+                continue
+            fields = {format_path(change.field) for change in fix.changes if change.value is not None}
+            after = [other for other in check(fixed) if other.severity == ERROR]
+            if left := [other for other in after if identify(other) not in errors or other.path in fields]:
+                yield problem, left[0]
+                break
+
+
 def describe_changes(fix: Fix, data: Any) -> list[str]:
     """Return the changes of a fix as the lines of a difference: ``- spec.a: 1``, ``+ spec.a: 2``."""
     lines = []

@@ -65,7 +65,11 @@ def load_profile_with_data(where: str) -> tuple[Profile | None, dict[str, Any], 
         return None, {}, [problem]
     problems = list(document.problems)
     profile = None
-    if isinstance(document.data, dict):
+    if isinstance(document.data, dict) and isinstance(kind := document.data.get("kind", KIND), str) and kind != KIND:
+        message = f"this document is of kind {kind}, not a profile"
+        fix = f"name a file of kind {KIND}, a directory that contains {FILE_NAME}, or one of {', '.join(BUILT_INS)}"
+        problems.append(Problem("PRF001", ("kind",), message, fix, line=document.line(("kind",)), document=str(path)))
+    elif isinstance(document.data, dict):
         profile, profile_problems = validate_profile_data(document.data)
         problems += [
             replace(problem, line=document.line(problem.field), document=str(path)) for problem in profile_problems
