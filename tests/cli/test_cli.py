@@ -194,7 +194,8 @@ def test_an_input_without_documents_is_an_error(
 
     assert result.code == 1
     assert "FIL058" in result.out + result.err
-    assert '"FIL058"' in run("check", "-o", "json", str(empty)).out
+    (problem,) = json.loads(run("check", "-o", "json", str(empty)).out)
+    assert (problem["code"], problem["document"]) == ("FIL058", str(empty))
     # A directory of specs may have such a file, too.
     assert run(command, str(chat)).code == 0
 

@@ -49,6 +49,21 @@ MISTAKES: dict[str, tuple[str, str, str, int, str, bool]] = {
         f'{IMAGE}  compute: {{cpuMemoryLimit: "1e18"}}\n',
         *("CPU006", "spec.compute.cpuMemoryLimit", 7, "use an amount such as 512Mi, 16Gi or 20G", False),
     ),
+    "a field of the spec in a block": (
+        f"{IMAGE}  compute: {{nodePool: [default]}}\n",
+        *("SPEC001", "spec.compute.nodePool", 7, "set spec.nodePools instead", True),
+    ),
+    "a field of another block": (
+        f"{IMAGE}  compute: {{minReplicas: 1}}\n",
+        *("SPEC001", "spec.compute.minReplicas", 7, "move it to spec.autoscaling.minReplicas", True),
+    ),
+    "a server of any model without one": (
+        (
+            f"{HEAD}  image: vllm/vllm-openai:v0.32.0\n  args: --port 8000\n  servingPort: {{container: 8000}}\n"
+            "  compute: {gpuDevicesRequest: 1}\n"
+        ),
+        *("SRV194", "spec.args", 7, "set --model or --model-path in args, or model.uri", False),
+    ),
     "an option with its value": (
         f'{IMAGE}  args: ["--model Qwen/Qwen3-0.6B"]\n',
         *("SRV072", "spec.args[0]", 7, "write two items: --model and Qwen/Qwen3-0.6B", True),
@@ -268,3 +283,13 @@ def test_the_name_in_spec_moves_to_the_metadata() -> None:
 )
 def test_a_field_of_a_pod_inside_a_block_has_its_own_fix(text: str, path: str, fix: str) -> None:
     assert (path, fix) in [(problem.path, problem.fix) for problem in check(f"{IMAGE}  {text}\n")]
+
+
+@pytest.mark.parametrize(
+    "args", ["--model=a/b", "--port 8000 --model a/b", "--port 8000 a/b", "a/b", "--config=/etc/vllm.yaml --port=8000"]
+)
+def test_a_model_in_the_arguments_is_found(args: str) -> None:
+    spec = f"{HEAD}  image: vllm/vllm-openai:v0.32.0\n  args: {args}\n  servingPort: {{container: 8000}}\n"
+    assert "SRV194" not in [
+        problem.code for problem in check_documents([*load_text(spec.encode(), "a", PROFILE)], PROFILE)
+    ]

@@ -110,9 +110,11 @@ def read_sources(files: Iterable[str]) -> Iterator[Source]:
         if name == STDIN:
             yield _read_source("stdin", read_stdin, strictly=True)
         elif is_directory(path):
-            for file in sorted(entry for entry in path.rglob("*") if entry.suffix in EXTENSIONS):
-                if not file.is_dir():
-                    yield _read_source(str(file), partial(read_file, file, only_regular=True), strictly=False)
+            inside = sorted(file for file in path.rglob("*") if file.suffix in EXTENSIONS and not file.is_dir())
+            if not inside:
+                yield Source(name, b"", strictly=False)
+            for file in inside:
+                yield _read_source(str(file), partial(read_file, file, only_regular=True), strictly=False)
         else:
             yield _read_source(name, partial(read_file, path), strictly=True)
 
@@ -126,7 +128,7 @@ def _read_source(name: str, read: Callable[[], bytes], *, strictly: bool) -> Sou
 
 def load_documents(sources: Iterable[Source], profile: Profile) -> Iterator[LoadedDocument]:
     """Yield every document of the sources; one that cannot be read, or no document at all, becomes one with a problem."""
-    found = False
+    found, last = False, ""
     for source in sources:
         empty = source.unread is None
         if source.unread is not None:
@@ -136,9 +138,9 @@ def load_documents(sources: Iterable[Source], profile: Profile) -> Iterator[Load
             yield loaded
         if empty and source.strictly:
             yield unparsed_document(source.name, [replace(NO_DOCUMENTS, document=source.name)])
-        found |= source.strictly or not empty
+        found, last = found or source.strictly or not empty, source.name
     if not found:
-        yield unparsed_document("", [NO_DOCUMENTS])
+        yield unparsed_document(last, [replace(NO_DOCUMENTS, document=last)])
 
 
 def print_problems(problems: Iterable[Problem], stream: TextIO | None = None, *, quiet: bool = False) -> None:

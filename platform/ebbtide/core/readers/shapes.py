@@ -388,5 +388,14 @@ def find_meant_field(where: Path, *, of_profile: bool = False) -> Path | None:
         if len(blocks) == 1:
             return "spec", blocks[0], name
     lowered = {text.lower(): text for text in field_names_at(where[:-1], of_profile=of_profile)}
-    close = get_close_matches(name.lower().replace("_", "").replace("-", ""), lowered, 1, 0.7)
-    return (*where[:-1], lowered[close[0]]) if close else None
+    plain = name.lower().replace("_", "").replace("-", "")
+    if close := get_close_matches(plain, lowered, 1, 0.7):
+        return *where[:-1], lowered[close[0]]
+    if of_profile or named or where[0] != "spec" or len(where) != len(("spec", "block", "field")):
+        return None
+    elsewhere: dict[str, Path] = {
+        text.lower(): ("spec", blocks[0], text) for text, blocks in list_blocks().items() if len(blocks) == 1
+    }
+    elsewhere |= {text.lower(): ("spec", text) for text in field_names_at(("spec",))}
+    close = get_close_matches(plain, elsewhere, 1, 0.9)
+    return elsewhere[close[0]] if close else None

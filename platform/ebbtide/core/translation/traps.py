@@ -22,7 +22,7 @@ from ebbtide.core.translation.container import DEFAULT_PROBE_PERIOD_SECONDS, lis
 from ebbtide.core.translation.engines import LLM_ENGINE, NO_GPU, find_engine, read_flag, read_port
 from ebbtide.core.translation.gpu import isolates_memory, list_pool_requests
 from ebbtide.core.translation.gpu.backend import compute_portion
-from ebbtide.core.translation.loaded_model import NIM, LoadedModel, find_loaded_model
+from ebbtide.core.translation.loaded_model import NIM, LoadedModel, find_loaded_model, find_source
 from ebbtide.core.translation.placement import find_node_start
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.serving.timeouts import (
@@ -64,6 +64,7 @@ def check(plan: Plan) -> Iterator[Problem]:
         yield from _check_first_request(plan)
     if spec.model is None:
         yield from _check_port(plan)
+        yield from _check_model_name(plan)
     yield from _check_devices(plan)
     if (spec.storage.pvc or spec.start is not None) and plan.scaling.maximum > 1:
         yield from _check_claims(plan)
@@ -217,6 +218,21 @@ def _check_port(plan: Plan) -> Iterator[Problem]:
     if port and port != served:
         message = f"{reason}, but the serving port is {served}: the service would never become ready"
         yield make_warning("SRV069", PORT, message, f"set servingPort.container: {port}", fixes=set_value(port))
+
+
+def _check_model_name(plan: Plan) -> Iterator[Problem]:
+    """Yield a server of any model that is given none. Any other word of its arguments may be one."""
+    spec, words = plan.spec, list_words(plan)
+    engine = find_engine(spec.image)
+    if engine is None or engine.name == NIM or not engine.needs_gpu or spec.command is not None:
+        return
+    is_set = any(item.name in engine.model_variables for item in spec.environment_variables)
+    may_name = any(not word.startswith("-") and quantities.parse_nano(word) is None for word in words)
+    # A flag in the first place is read as the model of vLLM.
+    named = not (find_source(spec, words, engine) or "-").startswith("-") or read_flag(words, "--config") is not None
+    if not (is_set or may_name or named):
+        message = f"no model is set, so {engine.name} would load its default model, or not start"
+        yield make_warning("SRV194", ("spec", "args"), message, "set --model or --model-path in args, or model.uri")
 
 
 def _check_claims(plan: Plan) -> Iterator[Problem]:

@@ -16,7 +16,15 @@ from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import ERROR, Problem, remove_field, set_value
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.translation.gpu import devices, dra, hami, kai, mig, mps, timeslicing
-from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest, compute_portion
+from ebbtide.core.translation.gpu.backend import (
+    ADD_POOLS,
+    Backend,
+    GpuFields,
+    GpuNode,
+    GpuPod,
+    PoolRequest,
+    compute_portion,
+)
 from ebbtide.core.translation.objects import Object, to_camel, with_values
 from ebbtide.core.translation.plan import GpuRequest, Plan
 
@@ -32,7 +40,7 @@ UNISOLATED: Final = "GPU013"
 #: The problem of a GPU request on a cluster without node pools, and its fix.
 NO_POOLS: Final = (
     "the spec requests a GPU, but the cluster profile has no node pools",
-    "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does; to try the spec, set --profile full",
+    ADD_POOLS,
 )
 
 

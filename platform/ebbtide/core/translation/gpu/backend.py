@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.problems import Fix, Path, Problem, make_warning, remove_field, set_value
@@ -17,6 +17,9 @@ from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import NodePool, ProfileSpec
+
+#: The fix of a GPU request on a cluster that no profile describes.
+ADD_POOLS: Final = "add the GPU nodes to nodePools in the profile, as ebbtide doctor --write-profile does; to try the spec, set --profile full"
 
 
 class PoolRequest(NamedTuple):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ebbtide.core.base import keys, quantities
 from ebbtide.core.base.problems import Problem
-from ebbtide.core.translation.gpu.backend import Backend, GpuFields, GpuNode, GpuPod, PoolRequest
+from ebbtide.core.translation.gpu.backend import ADD_POOLS, Backend, GpuFields, GpuNode, GpuPod, PoolRequest
 from ebbtide.core.translation.pods import PodPatch
 
 if TYPE_CHECKING:
@@ -24,7 +24,9 @@ def check(ask: PoolRequest) -> Iterator[Problem]:
     """Reject requests for parts of a device."""
     if ask.request.kind != "devices":
         message = f"node pool {ask.pool.name} provides whole GPUs only, and the spec requests a part of a GPU"
-        yield Problem("GPU008", ask.cause, message, "set gpuDevicesRequest only, or use a node pool with shared GPUs")
+        # The built-in profile's pool stands for a cluster that no profile describes.
+        other = "use a node pool with shared GPUs" if ask.pool.product or ask.pool.devices else ADD_POOLS
+        yield Problem("GPU008", ask.cause, message, f"set gpuDevicesRequest only, or {other}")
 
 
 def patch(ask: PoolRequest) -> PodPatch:
