@@ -188,6 +188,53 @@ def test_a_container_keeps_its_name_between_the_modes_of_kserve() -> None:
     assert "containerName" not in convert(document, "knative").reading.native["spec"]
 
 
+SIDECAR = {"name": "log", "image": "ghcr.io/acme/log:1"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "severities"),
+    [
+        ({}, ["error"]),
+        ({"serving": "kserve"}, ["warning"]),
+        ({"serving": "kserve-standard"}, []),
+        ({"defaults": "ebbtide"}, []),
+        ({"sidecars": []}, []),
+        ({"servingPort": {"container": 9000}}, []),
+        ({"servingPort": {"protocol": "grpc"}}, []),
+    ],
+)
+def test_several_containers_need_a_port_where_knative_runs_them(spec: dict[str, Any], severities: list[str]) -> None:
+    base = {"defaults": "none", "image": "ghcr.io/acme/server:1", "sidecars": [SIDECAR]}
+    document = {
+        "apiVersion": "ebbtide.dev/v1alpha1",
+        "kind": "Inference",
+        "metadata": {"name": "vision"},
+        "spec": base | spec,
+    }
+    cluster = profiles.load_built_in("full")
+
+    problems = check_documents([load_document(document, cluster)], cluster)
+
+    assert [problem.severity for problem in problems if problem.code == "SRV073"] == severities
+
+
+@pytest.mark.parametrize("ports", [[], [{"containerPort": 9000}]])
+def test_a_service_with_a_sidecar_has_a_port_after_it_moves_to_knative(ports: list[dict[str, Any]]) -> None:
+    obj = make_inference_service("Standard", minReplicas=1, maxReplicas=1)
+    (server,) = obj["spec"]["predictor"]["containers"]
+    server.update({"ports": ports} if ports else {})
+    obj["spec"]["predictor"]["containers"].append(SIDECAR)
+    cluster = profiles.load_built_in("full")
+
+    converted = convert(obj, "knative")
+
+    problems = check_documents([converted], cluster)
+    assert [problem.code for problem in problems if problem.severity == "error"] == []
+    assert converted.reading.native["spec"]["servingPort"] == {
+        "container": ports[0]["containerPort"] if ports else 8080
+    }
+
+
 def test_a_problem_that_the_document_had_before_is_not_repeated() -> None:
     document = {
         "apiVersion": "ebbtide.dev/v1alpha1",

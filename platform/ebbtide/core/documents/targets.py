@@ -68,6 +68,12 @@ def convert_serving(loaded: LoadedDocument, serving: str, profile: Profile) -> L
         spec.pop("containerName", None)
     problems, known = [], loaded.problems
     if spec.get("defaults") == "none":
+        port = spec.setdefault("servingPort", {})
+        if spec.get("sidecars") and SERVING_MODES[serving].revisions and not port.keys() & {"container", "protocol"}:
+            # Knative's webhook requires the port of a service with several containers.
+            port["container"] = SERVING_MODES[source].port
+        if not port:
+            del spec["servingPort"]
         problems = [*_set_bounds(spec, source, serving, profile), *_drop_knative_keys(reading, serving)]
         if "knative" in {source, serving} and any(problem.code in _PATCHED for problem in known):
             del spec["patches"]

@@ -188,6 +188,7 @@ CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
     reserved.check_variables,
     reserved.check_labels,
     reserved.check_port,
+    reserved.check_container_port,
     _check_access,
     check_timeout,
     check_spot_nodes,

@@ -9,11 +9,12 @@ pkg/controller/v1beta1/inferenceservice/reconcilers/deployment (createRawDefault
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from ebbtide.core.base import keys
 from ebbtide.core.base.paths import get_at
-from ebbtide.core.base.problems import Problem, choose_serving, remove_field
+from ebbtide.core.base.problems import WARNING, Problem, choose_serving, remove_field, set_value
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation.plan import Plan
 
@@ -140,6 +141,22 @@ def check_containers(plan: Plan) -> Iterator[Problem]:
                 if row is not None:
                     message = f"{row.name} {row.reason}"
                     yield Problem("ENV002", ("spec", field, index, "env", place), message, "choose another name")
+
+
+def check_container_port(plan: Plan) -> Iterator[Problem]:
+    """Yield a problem if no container of several has a port, which Ebbtide's defaults would set.
+
+    Knative's webhook rejects such a Service, and KServe never gets one for such an InferenceService, which it accepts.
+    Upstream: knative.dev/serving pkg/apis/serving/k8s_validation.go (validateContainersPorts).
+    """
+    spec, port = plan.spec, plan.spec.serving_port
+    if plan.adds_defaults or spec.model is not None or not spec.sidecars or plan.serving not in KNATIVE:
+        return
+    if port.container is None and port.protocol is None:
+        where, number = ("spec", "servingPort", "container"), plan.mode.port
+        message = "more than one container needs exactly one port, and without Ebbtide's defaults the spec sets none"
+        problem = Problem("SRV073", where, message, f"set servingPort.container: {number}", fixes=set_value(number))
+        yield problem if plan.serving == "knative" else replace(problem, severity=WARNING)
 
 
 def check_labels(plan: Plan) -> Iterator[Problem]:
