@@ -559,3 +559,15 @@ def test_a_stored_spec_without_a_project_keeps_its_namespace() -> None:
     assert result.losses == []
     assert result.native["metadata"]["namespace"] == "runai-team-a"
     assert result.native["spec"] == {"image": IMAGE}
+
+
+@pytest.mark.parametrize(("mode", "count", "scaler"), [("ModelMesh", 1, "none"), ("Knative", 0, "Knative's KPA")])
+def test_a_model_of_modelmesh_has_no_autoscaler(mode: str, count: int, scaler: str) -> None:
+    obj = {**ISVC, "metadata": {"name": "iris", "annotations": {keys.DEPLOYMENT_MODE: mode}}}
+
+    loaded = load_document(obj, PROFILE)
+
+    assert [problem.code for problem in loaded.problems].count("IMP010") == count
+    assert loaded.inference is not None
+    decisions = translate(loaded.inference, PROFILE, loaded.canonical).decisions
+    assert [decision.value for decision in decisions if decision.subject == "autoscaler"] == [scaler]

@@ -122,6 +122,14 @@ def import_object(obj: Object, profile: Profile) -> ImportResult:
     if result.patch:
         found_problems.extend(_report_patched_fields(result.patch, ours, cleaned, nearest))
     found_problems.extend(_report_missing_fields(view, obj))
+    path = ("metadata", "annotations", keys.DEPLOYMENT_MODE)
+    if get_at(obj, *path) == keys.MODEL_MESH:
+        message = (
+            "ModelMesh loads this model into running pods: fields for replicas, resources and probes have no effect"
+        )
+        found_problems.append(
+            make_warning("IMP010", path, message, "remove the annotation to give the model its own pods")
+        )
     return result
 
 

@@ -138,6 +138,8 @@ CLUSTER_LOCAL: Final = "cluster-local"
 KSERVE_PREFIX: Final = "serving.kserve.io/"
 #: serving.kserve.io/deploymentMode: Knative
 DEPLOYMENT_MODE: Final = "serving.kserve.io/deploymentMode"
+#: The mode in which kserve/modelmesh-serving loads models into pods that several of them share.
+MODEL_MESH: Final = "ModelMesh"
 #: serving.kserve.io/autoscalerClass: external
 AUTOSCALER_CLASS: Final = "serving.kserve.io/autoscalerClass"
 #: On the objects that KServe creates for a service: serving.kserve.io/inferenceservice: chat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ebbtide.core.base import metrics
+from ebbtide.core.base import keys, metrics
 from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.profile import metric_names
 from ebbtide.core.translation.gpu import BACKENDS
@@ -110,7 +110,10 @@ def _choose_without_defaults(plan: Plan) -> tuple[Scaling, Decision]:
     percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
     target = _make_target(plan)._replace(row=row, name=name, threshold=threshold)
     scaling = Scaling(scaler, minimum, maximum, row, name, threshold, percentage, (target,))
-    return scaling, _make_decision(TITLES[scaler], because, *BOUNDS, "metric", "metricThreshold")
+    title = TITLES[scaler]
+    if (plan.inference.metadata.annotations or {}).get(keys.DEPLOYMENT_MODE) == keys.MODEL_MESH:
+        title, because = "none", "ModelMesh loads the model into running pods, and scales no pods for it"
+    return scaling, _make_decision(title, because, *BOUNDS, "metric", "metricThreshold")
 
 
 def _make_decision(value: str, because: str, *fields: str) -> Decision:
