@@ -505,6 +505,45 @@ def test_convert_writes_items_of_a_list_separately(run: Any, tmp_path: Path) -> 
     assert [item["kind"] for item in objects(out)] == ["Inference", "Secret"]
 
 
+def write_deployment(kind: str, image: str, limits: dict[str, str], version: str = "apps/v1") -> str:
+    container = {"name": "server", "image": image, "resources": {"limits": limits}}
+    spec = {"template": {"spec": {"containers": [container]}}}
+    return json.dumps({"apiVersion": version, "kind": kind, "metadata": {"name": "llm"}, "spec": spec})
+
+
+@pytest.mark.parametrize(
+    ("deployment", "named"),
+    [
+        (write_deployment("Deployment", "vllm/vllm-openai:v0.11.0", {"nvidia.com/gpu": "1"}), "vLLM"),
+        (write_deployment("Deployment", "ghcr.io/huggingface/text-generation-inference:3", {}), "TGI"),
+        (write_deployment("Deployment", "nvcr.io/nvidia/tritonserver:25.10-py3", {}), "Triton"),
+        (write_deployment("StatefulSet", "lmsysorg/sglang:v0.5.5", {}), "SGLang"),
+        (write_deployment("Deployment", "nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8", {}), "NIM"),
+        (write_deployment("Deployment", "ghcr.io/acme/server:1", {"nvidia.com/gpu": "1"}), "a container with a GPU"),
+        (write_deployment("Deployment", "nginx:1.29", {"cpu": "1"}), None),
+        (write_deployment("Deployment", "vllm/vllm-openai:v0.11.0", {}, "acme.example.com/v1"), None),
+        (write_deployment("ReplicaSet", "vllm/vllm-openai:v0.11.0", {}), None),
+    ],
+)
+def test_a_deployment_that_serves_models_is_named_and_alone_is_an_error(
+    run: Any, tmp_path: Path, deployment: str, named: str | None
+) -> None:
+    file, spec = tmp_path / "deployment.yaml", tmp_path / "spec.yaml"
+    file.write_text(deployment)
+    spec.write_text(CHAT)
+
+    alone = run("convert", file)
+    together = run("convert", file, spec)
+
+    assert (alone.code, alone.out) == (1, "")
+    assert "IMP011" in alone.err
+    assert together.code == 0
+    assert "IMP011" not in together.err
+    for ran in (alone, together):
+        assert ("IMP079" in ran.err) == (named is not None)
+        assert f"runs {named}," in ran.err or named is None
+
+
 def test_convert_names_other_objects_that_it_leaves_out(run: Any, tmp_path: Path) -> None:
     file = tmp_path / "folder.yaml"
     file.write_text(f"{SECRET}---\n{CHAT}---\n{LLM}")

@@ -16,7 +16,7 @@ from ebbtide.cli.base.common import (
 from ebbtide.cli.base.options import FILES, Options, make_option
 from ebbtide.cli.base.terminal import exit_with_usage_error
 from ebbtide.core import manifests
-from ebbtide.core.base.problems import Problem
+from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.documents import others, targets
 from ebbtide.core.manifests.writer import SEPARATOR
 from ebbtide.core.readers import rest
@@ -74,8 +74,11 @@ def run(options: Options) -> int:
     problems: list[Problem] = []
     bodies: list[dict[str, Any]] = []
     texts: list[str] = []
+    others_only: str | None = None
+    converted = False
     for loaded in load_documents(read_sources(options.files), profile):
         if loaded.other is not None:
+            others_only = others_only or loaded.name
             problems.extend(others.settle_other(loaded, loaded.other, choice))
             if choice == others.KEEP:
                 texts.append(others.strip_separator(loaded.other.text))
@@ -85,12 +88,15 @@ def run(options: Options) -> int:
         problems.extend(loaded.problems)
         if loaded.inference is None:
             continue
+        converted = True
         if as_native:
             texts.append(manifests.write_document(loaded.reading.native))
         else:
             body, losses = rest.write_body(loaded.reading.native, profile, options.cluster_id)
             bodies.append(body)
             problems.extend(loaded.place_problems(losses))
+    if others_only is not None and not converted and not has_errors(problems):
+        problems.append(others.report_nothing_converted(others_only))
     print_problems(problems)
     code = exit_code(problems)
     if code == 0 and as_native:

@@ -5,15 +5,22 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import ERROR, Problem, make_warning
 from ebbtide.core.documents import OTHER_KINDS
 from ebbtide.core.readers.loaded import LoadedDocument, OtherObject
+from ebbtide.core.translation.engines import find_engine
 
 KEEP: Final = "keep"
 DROP: Final = "drop"
 FAIL: Final = "fail"
 #: Values of --others: the ways to handle an object of another kind.
 CHOICES: Final = (KEEP, DROP, FAIL)
+#: Kinds of the group apps that often run a model server without Knative and KServe.
+SERVER_KINDS: Final = {"Deployment", "StatefulSet"}
+#: The start of the names of GPU resources: of NVIDIA's device plugin with its MIG devices, of AMD's and of Intel's.
+GPU_RESOURCES: Final = ("nvidia.com/gpu", "nvidia.com/mig-", "amd.com/gpu", "gpu.intel.com/")
+_WRITE: Final = "write a spec with its image, args, servingPort and GPUs, and delete it when the spec serves"
 
 
 def settle_other(loaded: LoadedDocument, other: OtherObject, choice: str) -> list[Problem]:
@@ -28,13 +35,40 @@ def settle_other(loaded: LoadedDocument, other: OtherObject, choice: str) -> lis
     if choice != KEEP:
         return [*text_problems, replace(problem, severity=ERROR)]
     rejected = [text_problem for text_problem in text_problems if text_problem.code == "YML001"]
-    if other.kind not in OTHER_KINDS:
+    server = _name_server(other)
+    if other.kind not in OTHER_KINDS and server is None:
         return rejected
-    return [*rejected, _report(problem, f"{other.description} is not translated; it is in the output as it is", other)]
+    described = other.description if server is None else f"{other.description} runs {server}, and"
+    return [*rejected, _report(problem, f"{described} is not translated; it is in the output as it is", other)]
+
+
+def _name_server(other: OtherObject) -> str | None:
+    """Return what serves in a Deployment or StatefulSet: a known model server, or a container with a GPU; None without them."""
+    version = other.data.get("apiVersion")
+    if other.kind not in SERVER_KINDS or not (isinstance(version, str) and version.startswith("apps/")):
+        return None
+    containers = get_at(other.data, "spec", "template", "spec", "containers")
+    found: str | None = None
+    for container in containers if isinstance(containers, list) else ():
+        image, limits = get_at(container, "image"), get_at(container, "resources", "limits")
+        engine = find_engine(image) if isinstance(image, str) else None
+        if engine is not None:
+            return engine.name
+        if isinstance(limits, dict) and any(str(name).startswith(GPU_RESOURCES) for name in limits):
+            found = "a container with a GPU"
+    return found
+
+
+def report_nothing_converted(name: str) -> Problem:
+    """Return the error of an input in which no document is a spec or is converted to one."""
+    message = "nothing was converted: the input contains no spec, and no object that is read as one"
+    fix = "add a Knative Service, an InferenceService, an LLMInferenceService or a Run:ai REST body, or write a spec"
+    return Problem("IMP011", (), message, fix, document=name)
 
 
 def _report(problem: Problem, message: str, other: OtherObject) -> Problem:
-    fix = OTHER_KINDS.get(other.kind, "use --others keep, or apply it from a separate file")
+    otherwise = "use --others keep, or apply it from a separate file" if _name_server(other) is None else _WRITE
+    fix = OTHER_KINDS.get(other.kind, otherwise)
     return replace(make_warning("IMP079", problem.field, message, fix), line=problem.line, document=problem.document)
 
 
