@@ -232,7 +232,12 @@ def _check_model_name(plan: Plan) -> Iterator[Problem]:
     named = not (find_source(spec, words, engine) or "-").startswith("-") or read_flag(words, "--config") is not None
     if not (is_set or may_name or named):
         message = f"no model is set, so {engine.name} would load its default model, or not start"
-        yield make_warning("SRV194", ("spec", "args"), message, "set --model or --model-path in args, or model.uri")
+        yield make_warning(
+            "SRV194",
+            ("spec", "args"),
+            message,
+            "set the model in args (--model, or --model-path of SGLang, --model-id of TGI), or model.uri",
+        )
 
 
 def _check_claims(plan: Plan) -> Iterator[Problem]:
