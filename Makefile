@@ -3,7 +3,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-E2E_WORKERS ?= 6
+E2E_WORKERS ?= 5
 PROVIDER ?= kind
 # Images on kind: upstream (default), or built from packages and modules, which needs no registry.
 SOURCE ?=

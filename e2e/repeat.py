@@ -14,7 +14,7 @@ from typing import Final
 from e2e.paths import ROOT
 
 FAILED: Final = ROOT / ".cluster/pytest/v/cache/lastfailed"
-MOST: Final = 3
+MOST: Final = 6
 
 
 def main() -> int:

@@ -49,16 +49,11 @@ def render(kubectl: Kubectl) -> list[Object]:
 
 
 def adapt(item: Object) -> Object:
-    """Restrict the webhooks to labeled namespaces and the configuration to what was built, and allow slow answers to probes."""
+    """Restrict the webhooks to labeled namespaces and the configuration to what was built."""
     if item["kind"].endswith("WebhookConfiguration"):
         for webhook in item["webhooks"]:
             if any(OWN not in rule["apiGroups"] for rule in webhook["rules"]):
                 webhook["namespaceSelector"] = {"matchLabels": LABEL}
-    elif item["kind"] == "Deployment":
-        (container,) = item["spec"]["template"]["spec"]["containers"]
-        for probe in ("livenessProbe", "readinessProbe"):
-            # A second is short on a machine that is busy with other pods, and a restart holds back all of them.
-            container[probe]["timeoutSeconds"] = 10
     elif item["kind"] == "ConfigMap":
         settings: dict[str, Any] = yaml.safe_load(item["data"][CONFIGURATION])
         settings["integrations"]["frameworks"] = FRAMEWORKS

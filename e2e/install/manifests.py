@@ -14,6 +14,7 @@ from ebbtide.core.base.quantities import parse_whole_quantity
 Object = dict[str, Any]
 
 POD_TEMPLATES = {"Deployment", "StatefulSet", "DaemonSet"}
+PROBES = {"livenessProbe", "readinessProbe"}
 LEADER = ("--leader-elect", "--leader-elect=false")
 """An argument of controllers that run once here, and what replaces it: each election is a write every two seconds."""
 CRITICAL = "system-cluster-critical"
@@ -22,6 +23,9 @@ GARBAGE_PERCENT = "400"
 """GOGC of the installation: less garbage collection, for more memory."""
 MEMORY_SHARE = 0.8
 """Share of a memory limit above which Go collects as often as it must."""
+PATIENT = 10
+"""Seconds that a component may take to answer a probe: three answers later than Kubernetes' second, which a busy machine of two
+cores brings about, take a webhook's only pod out of its Service, and with it every write of what it validates."""
 
 
 def read(*places: Path) -> list[Object]:
@@ -64,6 +68,8 @@ def fit(objects: Iterable[Object], image: Callable[[str], str]) -> Iterator[Obje
                 container["imagePullPolicy"] = "IfNotPresent"
                 if LEADER[0] in (arguments := container.get("args", ())):
                     arguments[arguments.index(LEADER[0])] = LEADER[1]
+                for probe in PROBES & container.keys():
+                    container[probe]["timeoutSeconds"] = max(PATIENT, container[probe].get("timeoutSeconds", 0))
                 resources = container.setdefault("resources", {})
                 resources["requests"] = {"cpu": "5m", "memory": "32Mi"}
                 container["env"] = _with_less_collection(container.get("env", ()), resources.get("limits", {}))

@@ -146,6 +146,17 @@ def test_fit_lowers_requests_and_keeps_limits() -> None:
     assert container["resources"] == {"requests": {"cpu": "5m", "memory": "32Mi"}, "limits": {"memory": "1Gi"}}
 
 
+def test_a_busy_machine_has_time_to_answer_probes() -> None:
+    (deployment,) = parse(
+        "kind: Deployment\nspec: {template: {spec: {containers: ["
+        "{image: a:1, readinessProbe: {periodSeconds: 1}, livenessProbe: {timeoutSeconds: 30}}]}}}"
+    )
+    (fitted,) = fit([deployment], str)
+    (container,) = fitted["spec"]["template"]["spec"]["containers"]
+    assert container["readinessProbe"] == {"periodSeconds": 1, "timeoutSeconds": 10}
+    assert container["livenessProbe"] == {"timeoutSeconds": 30}
+
+
 def test_the_built_source_borrows_no_name_of_upstreams() -> None:
     assert SOURCES["built"].image("kserve/kserve-controller:latest") == "ebbtide.local/kserve/kserve:v0.20.0"
     assert SOURCES["built"].image("ebbtide.local/e2e/load:v1") == "ebbtide.local/e2e/load:v1"
