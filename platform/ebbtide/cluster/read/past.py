@@ -97,6 +97,19 @@ class PastDecisions:
             return "bound"
         return "delay" if step.delayed > step.desired else "stable"
 
+    def is_limited(self, time: float) -> bool:
+        """Return whether the load at a time needed more replicas than the maximum."""
+        index = self._find_step(time)
+        if self.settings is None or index is None:
+            return False
+        high = targets.scale_bounds(self.settings.revision, self.settings.config)[1]
+        return 0 < high < self.steps[index].delayed
+
+    def _find_step(self, time: float) -> int | None:
+        """Return the place of the last decision before a time; None if it is too old."""
+        index = bisect_right(self.steps, time + 0.5, key=lambda step: step.reading.time) - 1
+        return index if index >= 0 and self.steps[index].reading.time >= time - 2 * self.step else None
+
     def explain(self, time: float) -> tuple[WhyReason, ...]:
         """Return the marks around a time, and the decision then."""
         marks = [
@@ -129,9 +142,9 @@ class PastDecisions:
         if low == high and low and self.low_name == why.MINIMUM:
             yield WhyReason("bound", why.explain_fixed_bounds(low))
             return
-        index = bisect_right(self.steps, time + 0.5, key=lambda step: step.reading.time) - 1
-        last = self.steps[index] if index >= 0 else None
-        if last is not None and last.reading.time >= time - 2 * self.step:
+        index = self._find_step(time)
+        if index is not None:
+            last = self.steps[index]
             if last.reading.ready == 0 and last.delayed == 0:
                 yield WhyReason("rest", ZERO_WORDS)
             else:

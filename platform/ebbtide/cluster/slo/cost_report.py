@@ -186,8 +186,10 @@ def choose_step(seconds: float) -> float:
     return MIN_STEP_SECONDS * math.ceil(seconds / MAX_STEPS / MIN_STEP_SECONDS)
 
 
-def read_record(top: Object, inputs: ReportInputs, server: str = "") -> ServiceRecord:
+def read_record(top: Object, inputs: ReportInputs, server: str = "", *, by_arrival: bool = False) -> ServiceRecord:
     """Return the recorded requests of a workload; ``server`` replaces the model that is fitted to its response times.
+
+    ``by_arrival`` moves the requests, which are counted when they end, to the time of their arrival.
 
     Raises NoReplayError with the reason if they cannot be replayed.
     """
@@ -199,7 +201,7 @@ def read_record(top: Object, inputs: ReportInputs, server: str = "") -> ServiceR
     token_bounds = () if loaded.inference.spec.slo is None else list_token_objectives(loaded.inference.spec.slo)
     if token_bounds:
         raise NoReplayError("its SLO on token times needs the tokens of each request, which counters do not have")
-    log, fitted, history = read_traffic(source, ref, start, end, step)
+    log, fitted, history = read_traffic(source, ref, start, end, step, by_arrival=by_arrival)
     first, last, unknown = find_known_range(history)
     if unknown > MAX_UNKNOWN:
         raise NoReplayError(f"its record has gaps: Prometheus has no data for {format_percent(unknown)} of the time")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -10,7 +11,7 @@ from ebbtide.cluster.slo.report import PLACES, ValueInterval, compute_report
 from ebbtide.core.base.prose import count_noun
 from ebbtide.core.report import ReportContent, ReportList, ReportTable
 from ebbtide.core.spec.objectives import TITLES
-from ebbtide.core.units import format_duration, format_percent
+from ebbtide.core.units import format_duration, format_percent, parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ebbtide.cluster.slo.source import MetricsSource, Ref, WorkloadMeasurements, WorkloadSlo
 
 PERCENT: Final = 100
+DAY_SECONDS: Final = 86_400.0
 #: Labels of the outcomes.
 OUTCOMES: Final = {"kept": "met", "broken": "VIOLATED", "unknown": "unknown", "none": "-"}
 
@@ -100,6 +102,28 @@ def format_report_time(report: Report) -> str:
 def format_moment(time: float) -> str:
     """Return a time to the minute, in UTC."""
     return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def parse_moment(text: str, now: float) -> float:
+    """Return the time of ``03:12`` (the last one, in UTC), ``2026-12-03T03:12:00Z``, ``format_moment``, or ``20m`` ago.
+
+    Raises ValueError with the valid forms, or for a time in the future.
+    """
+    today = datetime.fromtimestamp(now, UTC)
+    clock = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", text)
+    try:
+        if clock is not None:
+            time = today.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0).timestamp()
+            return time if time <= now else time - DAY_SECONDS
+        moment = datetime.fromisoformat(text.replace(" UTC", "Z")) if ":" in text else None
+        time = now - parse_duration(text) if moment is None else moment.timestamp()
+    except ValueError:
+        moment, time = None, math.inf
+    if time > now or (moment is not None and moment.tzinfo is None):
+        raise ValueError(
+            f"invalid time {text[:40]!r}: use a past time such as 03:12 (UTC), 2026-12-03T03:12:00Z, or 20m for 20 minutes ago"
+        )
+    return time
 
 
 def _format_token_quantile(row: ReportRow, name: str) -> str:

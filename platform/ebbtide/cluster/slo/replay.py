@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -33,12 +34,16 @@ class NoRequestsError(NoReplayError):
     """Prometheus has no requests of a workload."""
 
 
-def read_traffic(source: MetricsSource, ref: Ref, start: float, end: float, step: float) -> tuple[str, str, History]:
+def read_traffic(
+    source: MetricsSource, ref: Ref, start: float, end: float, step: float, *, by_arrival: bool = False
+) -> tuple[str, str, History]:
     """Return the recorded requests of a workload as a log, a fitted server model, and their history. Raises NoReplayError."""
     try:
         history = source.history(ref, start, end, step)
     except SourceError as error:
         raise NoReplayError(str(error)) from error
+    if by_arrival:
+        history = move_to_arrivals(history, step)
     log, server = write_traffic_log(history), fit_server_model(history)
     if not log or not server:
         name, what = ("p50", "response times") if log else ("rate", "requests")
@@ -103,6 +108,24 @@ def write_traffic_log(history: History) -> str:
         rows.append(f"{point.time:.3f},{round(total) - written}\n")
         written = round(total)
     return LOG_HEADER + "".join(rows) if written else ""
+
+
+def move_to_arrivals(history: History, step: float) -> History:
+    """Return a history whose requests are counted when they arrived, not when they ended: their mean response time earlier.
+
+    The counts of a busy time are otherwise those of its server, which is slow, and not those of its clients.
+    """
+    points, means = history.series.get("rate", ()), dict(history.series.get("mean", ()))
+    moved = [0.0] * len(points)
+    for place, point in enumerate(points):
+        whole, part = divmod((means.get(point.time) or 0.0) / step, 1.0)
+        for earlier, share in ((int(whole), 1.0 - part), (int(whole) + 1, part)):
+            moved[max(place - earlier, 0)] += (point.value or 0.0) * share
+    rate = tuple(
+        point if point.value is None and not value else point._replace(value=value)
+        for point, value in zip(points, moved, strict=True)
+    )
+    return replace(history, series={**history.series, "rate": rate})
 
 
 def fit_server_model(history: History) -> str:

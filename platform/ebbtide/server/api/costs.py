@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from dataclasses import dataclass, replace
 from threading import Lock, Thread
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from ebbtide.cluster.client.protocol import ClusterError
+from ebbtide.cluster.read.incident import Incident, explain_incident
 from ebbtide.cluster.read.start_report import STARTS
 from ebbtide.cluster.read.starts import list_start_seconds
 from ebbtide.cluster.read.status import Status
@@ -28,7 +29,7 @@ from ebbtide.cluster.slo.source import Ref, SourceError
 from ebbtide.server.api import simulation
 from ebbtide.server.api.access import Caller
 from ebbtide.server.api.connection import Connection, key_of
-from ebbtide.server.api.measurements import DAY_SECONDS
+from ebbtide.server.api.measurements import DAY_SECONDS, NO_SOURCE
 from ebbtide.server.api.offline import InputError, Specs
 from ebbtide.server.api.reads import Reads
 from ebbtide.server.api.workers import LimitExceededError
@@ -36,6 +37,7 @@ from ebbtide.simulator.data import SimulationRequestError
 from ebbtide.simulator.fleet.savings import ServiceReplay
 from ebbtide.simulator.search.judge import SPARE
 
+_Result = TypeVar("_Result")
 #: Maximum number of workloads in one report, of reports at a time, and of workloads and callers whose last row or report is kept.
 MAX_REPORTED: Final = 100
 MAX_REPORTS: Final = 2
@@ -147,7 +149,7 @@ class Costs:
     ) -> CostReport:
         connection = self._connection
         if connection.source is None:
-            raise SourceError("no metrics source: start ebbtide serve with --prometheus")
+            raise SourceError(NO_SOURCE)
         statuses = self._reads.workloads(caller, namespace).value
         places = [key_of(status) for status in statuses if project in {"", status.project}]
         if len(places) > MAX_REPORTED:
@@ -184,15 +186,36 @@ class Costs:
             kept = {**self._kept, **{row.ref: _KeptRow(row, inputs) for row in rows}}
             self._kept = dict([*kept.items()][-MAX_KEPT:])
 
+    def explain_past(self, caller: Caller, namespace: str, name: str, at: str) -> Incident:
+        """Explain a workload at a past time, with the nearest setting that would have kept its SLO.
+
+        Raises:
+            ValueError: the time is invalid.
+            MissingError: the workload does not exist or is not visible.
+            SourceError: the metrics source is missing or unavailable.
+        """
+        connection = self._connection
+        live = self._reads.workload(caller, namespace, name).value
+        if connection.source is None:
+            raise SourceError(NO_SOURCE)
+        inputs = ReportInputs(connection.source, connection.profile, 0.0, connection.clock.now(), connection.gpu_hour)
+        deadline = time.monotonic() + REPLAY_SECONDS
+        return explain_incident(
+            live, inputs, at, lambda record, hour: self._run(deadline, simulation.run_remedies, record.request, hour)
+        )
+
     def _replay(self, record: ServiceRecord, deadline: float) -> ServiceReplay:
-        """Replay a record in a worker. Raises SimulationRequestError, and NoReplayError if a limit is exceeded."""
+        return self._run(deadline, simulation.run_replay, record.request)
+
+    def _run(self, deadline: float, work: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Replay in a worker. Raises SimulationRequestError, and NoReplayError if a limit is exceeded."""
         left = deadline - time.monotonic()
         if left <= 0 or not self._turn.acquire(timeout=left):
             raise NoReplayError(
                 f"the report took longer than {REPORT_SECONDS:g} s: run ebbtide report, or select a project"
             )
         try:
-            return self._specs.run_in_worker(simulation.run_replay, record.request, seconds=REPLAY_SECONDS)
+            return self._specs.run_in_worker(work, *arguments, seconds=REPLAY_SECONDS)
         except InputError as error:
             raise SimulationRequestError(*error.problems) from None
         except LimitExceededError as error:

@@ -18,6 +18,7 @@ from ebbtide.server.api.reads import Reads
 from ebbtide.server.api.workers import LimitExceededError
 
 DAY_SECONDS: Final = 86_400.0
+NO_SOURCE: Final = "no metrics source: start ebbtide serve with --prometheus"
 #: Maximum number of workloads in one report.
 MAX_REPORTED: Final = 500
 
@@ -117,5 +118,5 @@ class Measurements:
 
     def _require_source(self) -> MetricsSource:
         if self._connection.source is None:
-            raise SourceError("no metrics source: start ebbtide serve with --prometheus")
+            raise SourceError(NO_SOURCE)
         return self._connection.source

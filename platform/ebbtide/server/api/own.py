@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 
 from ebbtide import __version__
 from ebbtide.cluster.client.protocol import LogQuery
+from ebbtide.cluster.read.incident import Incident
 from ebbtide.cluster.read.status import Status
 from ebbtide.cluster.slo.cost_report import NO_COSTS, CostReport
 from ebbtide.cluster.slo.promises import read_spec_document
@@ -174,6 +175,20 @@ def why(context: Context, namespace: Namespace, name: Name) -> answers.Reasons:
     """Explain the workload's current number of replicas."""
     reasons = context.backend.reads.why(context.caller, namespace, name)
     return answers.Reasons(reasons.value, reasons.age)
+
+
+@router.get("/workloads/{namespace}/{name}/incident", summary="Explain Past Time", responses=_READ)
+def incident(
+    context: Context,
+    namespace: Namespace,
+    name: Name,
+    at: Annotated[str, Query(max_length=40, description="A past time: 03:12 (UTC), 2026-12-03T03:12:00Z, or 20m ago.")],
+) -> Incident:
+    """Explain a past time: the decision, its cause, and the nearest setting that would have kept the SLO, by a replay."""
+    try:
+        return context.backend.costs.explain_past(context.caller, namespace, name, at)
+    except ValueError as error:
+        raise RequestError("at", str(error), "write 03:12, 2026-12-03T03:12:00Z or 20m") from None
 
 
 @router.get(

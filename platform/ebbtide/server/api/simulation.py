@@ -11,6 +11,7 @@ from ebbtide.core.base.problems import Problem
 from ebbtide.core.documents import profiles, texts
 from ebbtide.core.report import render_page
 from ebbtide.core.units import format_duration
+from ebbtide.simulator.fleet.remedy import RecordedHour, Remedies, find_remedies
 from ebbtide.simulator.fleet.savings import ServiceReplay, replay_service
 from ebbtide.simulator.search import request as cases
 from ebbtide.simulator.traffic import words
@@ -63,6 +64,12 @@ def run_replay(request: cases.SimulationRequest, profile_data: dict[str, Any]) -
     """Replay recorded requests for a cost report. Raises SimulationRequestError."""
     prepared = prepare_request(request, profile_data, "report")
     return replay_service(request, prepared.loaded, prepared.case.profile)
+
+
+def run_remedies(request: cases.SimulationRequest, hour: RecordedHour, profile_data: dict[str, Any]) -> Remedies:
+    """Search the nearest setting that would have kept the SLO in an hour. Raises SimulationRequestError."""
+    prepared = prepare_request(request, profile_data, "report")
+    return find_remedies(request, prepared.loaded, prepared.case.profile, hour)
 
 
 def run_search(request: cases.SimulationRequest, profile_data: dict[str, Any]) -> dict[str, Any]:

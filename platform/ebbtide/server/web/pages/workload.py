@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -50,6 +51,8 @@ STARTED_REUSE_SECONDS: Final = 600.0
 REPORT_REUSE_SECONDS: Final = 30.0
 #: Seconds for which the series of the same times are reused.
 HISTORY_REUSE_SECONDS: Final = 10.0
+#: Seconds for which the explanation of a past time is reused.
+PAST_REUSE_SECONDS: Final = 600.0
 OVERVIEW_EVENTS: Final = 5
 #: The last one explains the others; the throughput is shown if one of them is unknown.
 OVERVIEW_CHARTS: Final = ("load", "latency", "throughput", "replicas")
@@ -278,7 +281,20 @@ def pods_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str
 
 
 def why_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
+    """Return the explanation of the replicas, and that of a past time if one is selected."""
+    at, past, trouble = visit.query("at"), None, ""
+    if at:
+        explain = partial(visit.backend.costs.explain_past, visit.user, live.namespace, live.name, at)
+        try:
+            # The workers count the caller by this context. A replay that takes longer than a page waits appears with an update.
+            ask = partial(copy_context().run, explain)
+            past = visit.frame.polls.get(("past", visit.user, live.namespace, live.name, at), PAST_REUSE_SECONDS, ask)
+        except (ValueError, SourceError) as error:
+            trouble = str(error)
     return {
+        "at": at,
+        "past": past,
+        "trouble": trouble,
         "why": visit.backend.reads.why(visit.user, live.namespace, live.name).value,
         "topics": TOPICS,
         "scalers": SCALERS,

@@ -211,6 +211,8 @@
     if (time == null) { place.textContent = place.dataset.idle; return; }
     const address = `${figure.dataset.decisions}&at=${time}`;
     const show = ({reasons}) => {
+      const past = $("#past-at");
+      if (past) past.value = new Date(time * 1000).toISOString();
       place.replaceChildren(Object.assign(document.createElement("b"), {textContent: `${moment(time)} `}), reasons.map(({words}) => words[0].toUpperCase() + words.slice(1)).join(". "));
     };
     if (decisions.has(address)) return show(decisions.get(address));
