@@ -58,7 +58,7 @@ def test_requests_are_counted_when_they_arrived() -> None:
     moved = move_to_arrivals(history, 60.0)
     # The eight took a minute and a half: half of them arrived one interval earlier, the other half two.
     assert [point.value for point in moved.series["rate"]] == [1, 5, 4, 0, None]
-    # What would have arrived before the record is counted at its start.
+    # Requests that arrived before the record are counted at its start.
     early = move_to_arrivals(History(ref, {"rate": points(2, 2), "mean": points(600, 0)}), 60.0)
     assert [point.value for point in early.series["rate"]] == [2, 2]
 

@@ -180,7 +180,7 @@ def explain_incident(
         cause, detail = find_cause(live, evidence, start_up)
         inference = record.loaded.inference
         plan = None if inference is None else make_plan(inference, profile)[0]
-        # Replicas that did not run are no reason to think that one serves fewer requests.
+        # If replicas did not run, slow requests do not show how many of them one replica serves at a time.
         is_fitted = record.is_fitted and cause not in {"lost", "pending", "metric"}
         mean = measured.total_seconds / measured.timed if is_fitted and measured and measured.timed else None
         found = replay(record, RecordedHour(start, find_price(plan, profile, inputs.gpu_hour), mean))
