@@ -132,7 +132,7 @@ def test_an_invalid_time_is_a_usage_error(explain: Any) -> None:
 
 def test_an_event_of_the_time_is_the_detail_of_its_cause() -> None:
     class Live:
-        events = (
+        events: tuple[dict[str, str], ...] = (
             {
                 "reason": "FailedCreate",
                 "message": "exceeded quota",
