@@ -110,7 +110,7 @@ def guarded() -> Iterator[Site]:
 @contextmanager
 def entered(site: Site, caller: Caller) -> Iterator[httpx.Client]:
     """Yield a client that is signed in as ``caller``."""
-    with httpx.Client(base_url=site.address) as visitor:
+    with httpx.Client(base_url=site.address, verify=serving.TRUST) as visitor:
         answer = site.send("/login", {"token": caller.token, "next": "/workloads"}, form_page="/login", visitor=visitor)
         assert (answer.status_code, answer.headers["location"]) == (303, "/workloads")
         yield visitor
@@ -748,7 +748,7 @@ def test_a_form_needs_its_csrf_token_and_the_same_origin(
 
 
 def test_a_csrf_token_of_another_session_is_rejected(site: Site) -> None:
-    with httpx.Client(base_url=site.address) as other:
+    with httpx.Client(base_url=site.address, verify=serving.TRUST) as other:
         token = CSRF.search(site.get("/workloads", visitor=other).text)
     assert token is not None
     answer = site.visitor.post("/theme", data={"csrf": token[1], "theme": "dark"})
@@ -795,7 +795,7 @@ def test_the_login_redirects_only_to_this_site(guarded: Site, address: str) -> N
 
 
 def test_sign_in_creates_a_new_session_and_sign_out_ends_it(guarded: Site) -> None:
-    with httpx.Client(base_url=guarded.address) as visitor:
+    with httpx.Client(base_url=guarded.address, verify=serving.TRUST) as visitor:
         guarded.get("/login", visitor=visitor)
         before = visitor.cookies["ebbtide-session"]
         guarded.send("/login", {"token": READER.token, "next": "/"}, form_page="/login", visitor=visitor)
