@@ -73,6 +73,8 @@ VERDICTS: Final = (
         r"ebbtide .*\bllm\b",
         "It needs a whole GPU, and the demo's default node pool has shares. test_docs.py translates its spec.",
     ),
+    # The first command of the page replays the demo's requests here, which takes long.
+    (r"docs/report\.md", r"ebbtide (--demo report -A|report -A --write specs)$", "tests/cli/test_cli_report.py"),
     (r"docs/serve\.md", r"curl ", "tests/cli/test_cli_serve.py"),
     (r"docs/demo\.md", r"curl ", "tests/sandbox/test_shared_demo.py"),
     (r"docs/serve\.md", r"kubectl ", "e2e/cases/23-serve"),
