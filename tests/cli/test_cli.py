@@ -514,11 +514,11 @@ def write_deployment(kind: str, image: str, limits: dict[str, str], version: str
 @pytest.mark.parametrize(
     ("deployment", "named"),
     [
-        (write_deployment("Deployment", "vllm/vllm-openai:v0.11.0", {"nvidia.com/gpu": "1"}), "vLLM"),
-        (write_deployment("Deployment", "ghcr.io/huggingface/text-generation-inference:3", {}), "TGI"),
-        (write_deployment("Deployment", "nvcr.io/nvidia/tritonserver:25.10-py3", {}), "Triton"),
+        (write_deployment("StatefulSet", "vllm/vllm-openai:v0.11.0", {"nvidia.com/gpu": "1"}), "vLLM"),
+        (write_deployment("StatefulSet", "ghcr.io/huggingface/text-generation-inference:3", {}), "TGI"),
+        (write_deployment("StatefulSet", "nvcr.io/nvidia/tritonserver:25.10-py3", {}), "Triton"),
         (write_deployment("StatefulSet", "lmsysorg/sglang:v0.5.5", {}), "SGLang"),
-        (write_deployment("Deployment", "nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8", {}), "NIM"),
+        (write_deployment("StatefulSet", "nvcr.io/nim/meta/llama-3.1-8b-instruct:1.8", {}), "NIM"),
         (write_deployment("Deployment", "ghcr.io/acme/server:1", {"nvidia.com/gpu": "1"}), "a container with a GPU"),
         (write_deployment("Deployment", "nginx:1.29", {"cpu": "1"}), None),
         (write_deployment("Deployment", "vllm/vllm-openai:v0.11.0", {}, "acme.example.com/v1"), None),
@@ -542,6 +542,17 @@ def test_a_deployment_that_serves_models_is_named_and_alone_is_an_error(
     for ran in (alone, together):
         assert ("IMP079" in ran.err) == (named is not None)
         assert f"runs {named}," in ran.err or named is None
+
+
+def test_a_deployment_of_a_known_server_is_converted(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "deployment.yaml"
+    file.write_text(write_deployment("Deployment", "vllm/vllm-openai:v0.11.0", {"nvidia.com/gpu": "1"}))
+
+    ran = run("convert", "--profile", "full", file)
+
+    assert ran.code == 0
+    assert [(item["kind"], item["metadata"]["name"]) for item in objects(ran.out)] == [("Inference", "llm")]
+    assert "IMP012" in ran.err
 
 
 def test_convert_names_other_objects_that_it_leaves_out(run: Any, tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ ELSEWHERE = {
     "SRV073": "core/test_convert.py",
     "IMP010": "core/test_intake_branches.py",
     "IMP011": "cli/test_cli.py",
+    "IMP012": "core/test_deployments.py",
+    "IMP013": "core/test_deployments.py",
     "RUN050": "runai/test_importing.py",
     "PRF001": "repository/test_codes.py",
     "PRF002": "repository/test_codes.py",

@@ -18,6 +18,7 @@ from ebbtide.cli.base.terminal import exit_with_usage_error
 from ebbtide.core import manifests
 from ebbtide.core.base.problems import Problem, has_errors
 from ebbtide.core.documents import others, targets
+from ebbtide.core.documents.deployments import read_deployments
 from ebbtide.core.manifests.writer import SEPARATOR
 from ebbtide.core.readers import rest
 
@@ -76,7 +77,7 @@ def run(options: Options) -> int:
     texts: list[str] = []
     others_only: str | None = None
     converted = False
-    for loaded in load_documents(read_sources(options.files), profile):
+    for loaded in read_deployments(load_documents(read_sources(options.files), profile), profile):
         if loaded.other is not None:
             others_only = others_only or loaded.name
             problems.extend(others.settle_other(loaded, loaded.other, choice))

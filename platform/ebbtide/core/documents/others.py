@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from ebbtide.core.adopt.deployment import find_servers
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import ERROR, Problem, make_warning
 from ebbtide.core.documents import OTHER_KINDS
 from ebbtide.core.readers.loaded import LoadedDocument, OtherObject
-from ebbtide.core.translation.engines import find_engine
 
 KEEP: Final = "keep"
 DROP: Final = "drop"
@@ -38,8 +38,9 @@ def settle_other(loaded: LoadedDocument, other: OtherObject, choice: str) -> lis
     server = _name_server(other)
     if other.kind not in OTHER_KINDS and server is None:
         return rejected
+    because = f": {other.obstacle}" if other.obstacle else ""
     described = other.description if server is None else f"{other.description} runs {server}, and"
-    return [*rejected, _report(problem, f"{described} is not translated; it is in the output as it is", other)]
+    return [*rejected, _report(problem, f"{described} is not translated; it is in the output as it is{because}", other)]
 
 
 def _name_server(other: OtherObject) -> str | None:
@@ -47,22 +48,19 @@ def _name_server(other: OtherObject) -> str | None:
     version = other.data.get("apiVersion")
     if other.kind not in SERVER_KINDS or not (isinstance(version, str) and version.startswith("apps/")):
         return None
+    servers = find_servers(other.data)
+    if servers:
+        return servers[0][1].name
     containers = get_at(other.data, "spec", "template", "spec", "containers")
-    found: str | None = None
-    for container in containers if isinstance(containers, list) else ():
-        image, limits = get_at(container, "image"), get_at(container, "resources", "limits")
-        engine = find_engine(image) if isinstance(image, str) else None
-        if engine is not None:
-            return engine.name
-        if isinstance(limits, dict) and any(str(name).startswith(GPU_RESOURCES) for name in limits):
-            found = "a container with a GPU"
-    return found
+    limits = [get_at(item, "resources", "limits") for item in (containers if isinstance(containers, list) else ())]
+    names = [str(name) for amounts in limits if isinstance(amounts, dict) for name in amounts]
+    return "a container with a GPU" if any(name.startswith(GPU_RESOURCES) for name in names) else None
 
 
 def report_nothing_converted(name: str) -> Problem:
     """Return the error of an input in which no document is a spec or is converted to one."""
     message = "nothing was converted: the input contains no spec, and no object that is read as one"
-    fix = "add a Knative Service, an InferenceService, an LLMInferenceService or a Run:ai REST body, or write a spec"
+    fix = "add a Knative Service, an InferenceService, an LLMInferenceService, a Deployment of a known server or a Run:ai REST body, or write a spec"
     return Problem("IMP011", (), message, fix, document=name)
 
 

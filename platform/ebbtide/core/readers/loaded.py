@@ -28,6 +28,8 @@ class OtherObject:
     data: dict[str, Any]
     #: The YAML of the object as it is in the input, possibly with a separator before it.
     text: str = ""
+    #: The reason why a Deployment of a known model server is not read as a spec, for messages.
+    obstacle: str = ""
 
 
 @dataclass(slots=True)
