@@ -282,7 +282,8 @@ def test_the_name_in_spec_moves_to_the_metadata() -> None:
     ],
 )
 def test_a_field_of_a_pod_inside_a_block_has_its_own_fix(text: str, path: str, fix: str) -> None:
-    assert (path, fix) in [(problem.path, problem.fix) for problem in check(f"{IMAGE}  {text}\n")]
+    errors = [problem for problem in check(f"{IMAGE}  {text}\n") if problem.severity == "error"]
+    assert [(problem.path, problem.fix) for problem in errors] == [(path, fix)]
 
 
 @pytest.mark.parametrize(

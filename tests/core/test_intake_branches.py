@@ -571,3 +571,13 @@ def test_a_model_of_modelmesh_has_no_autoscaler(mode: str, count: int, scaler: s
     assert loaded.inference is not None
     decisions = translate(loaded.inference, PROFILE, loaded.canonical).decisions
     assert [decision.value for decision in decisions if decision.subject == "autoscaler"] == [scaler]
+
+
+@pytest.mark.parametrize(("mode", "count"), [("ModelMesh", 0), ("Knative", 1)])
+def test_modelmesh_copies_no_annotations_to_pods(mode: str, count: int) -> None:
+    annotations = {keys.DEPLOYMENT_MODE: mode, "example.com/team": "a"}
+    loaded = load_document({**ISVC, "metadata": {"name": "iris", "annotations": annotations}}, PROFILE)
+
+    assert loaded.inference is not None
+    problems = translate(loaded.inference, PROFILE, loaded.canonical).problems
+    assert [problem.code for problem in problems].count("SRV022") == count

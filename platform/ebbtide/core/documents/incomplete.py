@@ -56,10 +56,12 @@ def find_further_problems(loaded: LoadedDocument, profile: Profile) -> list[Prob
     first, *others = typical or variants or [[]]
     common = [problem for problem in first if all(problem in other for other in others)]
     reported = {(problem.code, problem.field) for problem in loaded.problems}
+    # An item of a list may lack only what its unknown field means.
+    items = {path[:-1] for path in invalid if isinstance(path[-2:][0], int)}
     return [
         problem
         for problem in loaded.place_problems([problem for problem in common if not _is_at(problem, invalid)])
-        if (problem.code, problem.field) not in reported
+        if (problem.code, problem.field) not in reported and problem.field not in items
     ]
 
 

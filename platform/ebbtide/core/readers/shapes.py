@@ -204,7 +204,18 @@ def _convert_errors(errors: Sequence[Mapping[str, Any]], native: Any) -> list[Pr
             problems[where] = _convert_error(error, where, native)
     # Where a string or a list is valid, a list with an invalid item is not a string either.
     lists = {where[:-1] for where in problems if where and isinstance(where[-1], int)}
-    return [problem for where, problem in problems.items() if where not in lists]
+    # A missing block into which an unknown field of its parent belongs is not a second error.
+    unknown = [where for where, problem in problems.items() if problem.code == "SPEC001"]
+    filled = {
+        meant[:-1]
+        for where in unknown
+        if (meant := find_meant_field(where, of_profile=_is_profile(native))) and len(meant) > len(where)
+    }
+    return [
+        problem
+        for where, problem in problems.items()
+        if where not in lists and not (problem.code == "SPEC003" and where in filled)
+    ]
 
 
 def _document_path(loc: tuple[str | int, ...], native: Any) -> Path:
