@@ -62,7 +62,13 @@ MISTAKES: dict[str, tuple[str, str, str, int, str, bool]] = {
             f"{HEAD}  image: vllm/vllm-openai:v0.32.0\n  args: --port 8000\n  servingPort: {{container: 8000}}\n"
             "  compute: {gpuDevicesRequest: 1}\n"
         ),
-        *("SRV194", "spec.args", 7, "set --model or --model-path in args, or model.uri", False),
+        *(
+            "SRV194",
+            "spec.args",
+            7,
+            "set the model in args (--model, or --model-path of SGLang, --model-id of TGI), or model.uri",
+            False,
+        ),
     ),
     "an option with its value": (
         f'{IMAGE}  args: ["--model Qwen/Qwen3-0.6B"]\n',
