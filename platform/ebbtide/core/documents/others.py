@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from ebbtide.core.adopt.deployment import find_servers
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import ERROR, Problem, make_warning
 from ebbtide.core.documents import OTHER_KINDS
@@ -48,6 +47,8 @@ def _name_server(other: OtherObject) -> str | None:
     version = other.data.get("apiVersion")
     if other.kind not in SERVER_KINDS or not (isinstance(version, str) and version.startswith("apps/")):
         return None
+    from ebbtide.core.adopt.deployment import find_servers  # noqa: PLC0415 - not on the common path
+
     servers = find_servers(other.data)
     if servers:
         return servers[0][1].name
