@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from ebbtide.cluster.slo import queries
-from ebbtide.cluster.slo.source import Ref
+from ebbtide.cluster.slo.source import REVISIONS, Ref
 from ebbtide.core.documents import profiles
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ def recorded(
                 labels = {**dict(zip(owner, (CHAT.namespace, CHAT.name), strict=False)), "other": "label"}
                 if len(owner) == 1:
                     labels[owner[0]] = f"{CHAT.namespace}/{CHAT.name}-00001"
-                of_many[query] = (name, [{**row, "metric": labels} for row in RECORDED["range"][name]])
+                labels |= {label: f"{CHAT.name}-00001"} if name == REVISIONS else {}
+                rows = RECORDED["range"]["stable" if name == REVISIONS else name]
+                of_many[query] = (name, [{**row, "metric": labels} for row in rows])
 
     def answer(path: str, query: dict[str, str]) -> Answer:
         if query["query"] == queries.NOW:

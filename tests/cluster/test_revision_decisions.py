@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -11,8 +12,11 @@ from test_why import scaled
 
 import situations
 from ebbtide.cluster.read.past import replay_history
+from ebbtide.cluster.read.scaling_state import RevisionLoad
+from ebbtide.cluster.read.status import add_current_loads, compute_status
 from ebbtide.cluster.read.why import Why, explain_replicas
-from ebbtide.cluster.slo.source import History, Ref, SeriesPoint
+from ebbtide.cluster.slo.source import REVISIONS, History, Ref, SeriesPoint
+from ebbtide.core.base import keys
 from ebbtide.core.profile.models import ProfileSpec
 
 OLD, NEW = "quick-00001", "quick-00002"
@@ -143,3 +147,28 @@ def test_fixed_bounds_and_pods_that_are_not_ready_explain_missing_metrics() -> N
     recording["revisions"][0]["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z"
     (reason,) = replay(recording, ready=[0.0] * 3, wanted=[1.0] * 3).explain(recording["now"])
     assert reason.topic == "pods"
+
+
+def test_the_list_has_the_load_and_the_target_of_each_revision_with_traffic() -> None:
+    recording = make_canary()
+    recording["revisions"][1]["metadata"]["annotations"][keys.TARGET] = "4"
+    recording["revisions"].append(deepcopy(recording["revisions"][0]))
+    recording["revisions"][-1]["metadata"]["name"] = "quick-00003"
+    state = compute_status(situations.live(recording))
+    asked: list[tuple[str, ...]] = []
+
+    class Source(Revisions):
+        def histories(
+            self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str]
+        ) -> dict[Ref, History]:
+            asked.append((*names,))
+            return {ref: self.history(ref, start, end, step) for ref in refs}
+
+    (loaded,) = add_current_loads([state], Source(known=True), recording["now"])  # type: ignore[arg-type] # only histories is called
+
+    assert asked == [(REVISIONS,)]
+    assert loaded.metric is not None
+    assert loaded.metric.revisions == (RevisionLoad(NEW, "2.8", "1.2"), RevisionLoad(OLD, "1.4", "1.2"))
+    assert (loaded.metric.now, str(loaded.metric)) == ("1.2", "concurrency 1.2/2.8, 1.2/1.4")
+    (unknown,) = add_current_loads([state], Source(known=False), recording["now"])  # type: ignore[arg-type] # only histories is called
+    assert str(unknown.metric) == "concurrency -/2.8, -/1.4"

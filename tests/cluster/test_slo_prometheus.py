@@ -17,7 +17,7 @@ from answering import CHAT, DEAD, END, START, STEP, Answer, answering, any_nan, 
 from ebbtide.cluster.slo import pages, queries
 from ebbtide.cluster.slo.proxy import proxy_path
 from ebbtide.cluster.slo.report import ValueInterval, compute_mean, compute_quantile_interval
-from ebbtide.cluster.slo.source import SAMPLE_SECONDS, Bucket, Ref, SourceError, WorkloadSlo
+from ebbtide.cluster.slo.source import REVISIONS, SAMPLE_SECONDS, Bucket, Ref, SourceError, WorkloadSlo
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
 from ebbtide.core.report import render_text
 from ebbtide.core.spec.serving import Slo
@@ -90,6 +90,31 @@ def test_a_history_matches_the_recording(source: Any) -> None:
     assert source.history(CHAT, START + 0.6, END, STEP).series["ready"] == series["ready"]
     with pytest.raises(SourceError, match="at most 11,000 per query"):
         source.history(CHAT, START, END, 0.01)
+
+
+def test_the_histories_of_many_workloads_have_the_load_of_each_revision() -> None:
+    owner, loads = dict(zip(queries.AUTOSCALER.owner, CHAT, strict=True)), {"chat-00001": 1.2, "chat-00002": 0.4}
+
+    def answer(path: str, query: dict[str, str]) -> Answer:
+        if "kn_revision_name" not in query["query"]:
+            return recorded()(path, query)
+        rows = [
+            {"metric": {**owner, "kn_revision_name": name}, "values": [[int(END), f"{load}"]]}
+            for name, load in loads.items()
+        ]
+        return fine(
+            [*rows, {"metric": {**owner, queries.AUTOSCALER.owner[1]: "other"}, "values": [[int(END), "9"]]}], "matrix"
+        )
+
+    with answering(answer) as url:
+        (history,) = (
+            prometheus.PrometheusSource(url, profile()).histories([CHAT], END, END, STEP, (REVISIONS,)).values()
+        )
+
+    assert history.series == {}
+    assert {name: [point.value for point in row["stable"]] for name, row in history.revisions.items()} == {
+        name: [load] for name, load in loads.items()
+    }
 
 
 @pytest.mark.parametrize("bad", ["NaN", "+Inf", "-Inf", "text", "", None])

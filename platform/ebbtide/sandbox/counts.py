@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ebbtide.cluster.slo.queries import ENVOY_BOUNDS
 from ebbtide.cluster.slo.source import (
     REVISION_SERIES,
+    REVISIONS,
     SHARED_SERIES,
     Bucket,
     History,
@@ -252,14 +253,18 @@ class TallySource:
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         """Return time series with a point every ``step`` seconds; each point covers one step, or at least a minute."""
         self.settle()
-        revisions = {
+        return replace(self._history(ref, start, end, step), revisions=self._read_revisions(ref, start, end, step))
+
+    def _read_revisions(
+        self, ref: Ref, start: float, end: float, step: float
+    ) -> dict[str, dict[str, tuple[SeriesPoint, ...]]]:
+        return {
             other.name: own
             for other, tally in [*self.tallies.items()]
             if other.namespace == ref.namespace and _REVISION.fullmatch(other.name.removeprefix(ref.name))
             for own in (_read_gauges(tally, start, end, step),)
             if own
         }
-        return replace(self._history(ref, start, end, step), revisions=revisions)
 
     def _history(self, ref: Ref, start: float, end: float, step: float) -> History:
         starts, ends, rows = self.tallies.get(ref, Tally()).stack_rows()
@@ -292,13 +297,17 @@ class TallySource:
     def histories(
         self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = SHARED_SERIES
     ) -> dict[Ref, History]:
-        """Return the series of ``SHARED_SERIES`` of each workload."""
+        """Return the series of ``SHARED_SERIES`` of each workload, and of each revision with ``REVISIONS``."""
         self.settle()
         histories = (self._history(ref, start, end, step) for ref in refs)
         return {
-            history.ref: History(history.ref, {name: history.series[name] for name in names if name in history.series})
-            for history in histories
-            if history.series
+            ref: History(
+                ref,
+                {name: series[name] for name in names if name in series},
+                self._read_revisions(ref, start, end, step) if REVISIONS in names else {},
+            )
+            for ref, series in ((history.ref, history.series) for history in histories)
+            if series
         }
 
 

@@ -8,7 +8,7 @@ from ebbtide.cluster.client.protocol import LLM
 from ebbtide.cluster.read import inventory
 from ebbtide.cluster.read import pods as of_pod
 from ebbtide.cluster.read.inventory import LiveWorkload
-from ebbtide.cluster.read.records import read_desired_scale
+from ebbtide.cluster.read.records import read_desired_scale, serving_revisions
 from ebbtide.cluster.read.revision_state import list_current_revisions, list_revision_pods
 from ebbtide.core.autoscaler import targets
 from ebbtide.core.autoscaler.floor import FloorError, FloorSettings, read_settings
@@ -46,7 +46,16 @@ class Replicas:
         return f"{self.ready}/{self.wanted} ({bounds})"
 
 
-@body("name target now")
+@body()
+class RevisionLoad:
+    """The value per replica that the autoscaler of one revision aims at, and the current one if it is known."""
+
+    name: str
+    aim: str
+    now: str = ""
+
+
+@body("name target now revisions")
 class ScalingMetric:
     """The scaling metric: its name, the target per replica, and its current value if the cluster reports it."""
 
@@ -55,13 +64,21 @@ class ScalingMetric:
     now: str = ""
     #: The value that the autoscaler aims at, if it differs from the target: the KPA multiplies by the target utilization.
     aim: str = ""
+    #: The load of each revision, newest first, if several have traffic: each has its own autoscaler. ``now`` is the first.
+    revisions: tuple[RevisionLoad, ...] = ()
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The current value and the one that the autoscaler aims at: of each revision if several have traffic."""
+        return [(row.now, row.aim) for row in self.revisions] or [(self.now, self.aim or self.target)]
 
     def __str__(self) -> str:
         """Return the compact form, as on the page: ``concurrency -/7``, ``latency 620/1000 ms``."""
         row = metrics.ROWS.get(self.name)
         words = () if row is None else row.unit_label.split()
         unit = " ms" if "ms" in words else "%" if "%" in words else ""
-        return f"{self.name} {_round(self.now) or '-'}/{_round(self.aim or self.target)}{unit}"
+        pairs = (f"{_round(now) or '-'}/{_round(aim)}{unit}" for now, aim in self.pairs)
+        return f"{self.name} {', '.join(pairs)}"
 
     def describe(self) -> str:
         """Return the compact form with the threshold of the spec, if the autoscaler aims at another value."""
@@ -169,13 +186,21 @@ def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:
     metric, threshold = shapes.read_name(newest, keys.METRIC), shapes.read_setting(newest, keys.TARGET)
     if metric is None or threshold is None:
         return None
-    aim = _find_aim(live, newest, metric, threshold)
-    return ScalingMetric(_name_in_spec(live, metric), format_number(threshold), aim=aim)
+    served = [name for name in current if name in serving_revisions(live)]
+    loads = [RevisionLoad(name, _find_aim(live, inventory.find_by_name(live.revisions, name))) for name in served]
+    return ScalingMetric(
+        _name_in_spec(live, metric),
+        format_number(threshold),
+        aim=_find_aim(live, newest),
+        revisions=tuple(row for row in loads if row.aim) if len(loads) > 1 else (),
+    )
 
 
-def _find_aim(live: LiveWorkload, revision: Object | None, metric: str, target: float) -> str:
-    """Return the value that the KPA aims at; empty if another autoscaler decides."""
-    if (shapes.read_name(revision, keys.CLASS) or keys.CLASS_KPA) != keys.CLASS_KPA:
+def _find_aim(live: LiveWorkload, revision: Object | None) -> str:
+    """Return the value that the KPA aims at; empty if another autoscaler decides, or without a target."""
+    metric, target = shapes.read_name(revision, keys.METRIC), shapes.read_setting(revision, keys.TARGET)
+    kind = shapes.read_name(revision, keys.CLASS) or keys.CLASS_KPA
+    if kind != keys.CLASS_KPA or metric is None or target is None:
         return ""
     default = shapes.parse_finite((live.settings or {}).get("container-concurrency-target-percentage")) or 70
     # A percentage up to 1 is a fraction (autoscalerconfig.Config).

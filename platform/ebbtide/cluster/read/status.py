@@ -6,7 +6,7 @@ Pure functions of the objects that were read (``inventory.LiveWorkload``), inclu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Final, TypeAlias
 
@@ -17,7 +17,7 @@ from ebbtide.cluster.read import revision_state as of_revision
 from ebbtide.cluster.read.inventory import LiveWorkload
 from ebbtide.cluster.read.phases import Phase, compute_phase, join_parts
 from ebbtide.cluster.read.records import RevisionEdit, find_revision_edits, find_unreadable, read_scale_record
-from ebbtide.cluster.slo.source import MetricsSource, Ref
+from ebbtide.cluster.slo.source import REVISIONS, MetricsSource, Ref
 from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import WrittenBy, body
 from ebbtide.core.base.failures import report_failure
@@ -144,22 +144,34 @@ class Status:
 def add_current_loads(statuses: Sequence[Status], source: MetricsSource, when: float) -> list[Status]:
     """Return statuses with the current value of each metric that the KPA scales by, which the cluster does not report.
 
-    Sends one query for all of them. Raises SourceError if the source cannot answer.
+    Sends one query for all of them, and one for those of which several revisions have traffic. Raises SourceError if the
+    source cannot answer.
     """
-    refs = [Ref(state.namespace, state.name) for state in statuses if state.metric is not None and state.metric.aim]
-    histories = source.histories(refs, when - LOAD_SECONDS, when, LOAD_SECONDS, ("stable",)) if refs else {}
-    loads = {
-        ref: point.value
-        for ref, history in histories.items()
-        for point in history.series.get("stable", ())
-        if point.value is not None
-    }
+    scaled = {Ref(state.namespace, state.name): state.metric for state in statuses if state.metric and state.metric.aim}
+    split = {ref for ref, metric in scaled.items() if metric.revisions}
+    loads: dict[tuple[Ref, str], str] = {}
+    for refs, name in ((scaled.keys() - split, "stable"), (split, REVISIONS)):
+        asked = sorted(refs)
+        histories = source.histories(asked, when - LOAD_SECONDS, when, LOAD_SECONDS, (name,)) if asked else {}
+        for ref, history in histories.items():
+            series = {"": history.series} if name == "stable" else history.revisions
+            for revision, points in series.items():
+                for point in points.get("stable", ()):
+                    if point.value is not None:
+                        loads[ref, revision] = format_number(round(point.value, 2))
     return [
-        state
-        if state.metric is None or (load := loads.get(Ref(state.namespace, state.name))) is None
-        else replace(state, metric=replace(state.metric, now=format_number(round(load, 2))))
+        replace(state, metric=_add_load(metric, ref, loads))
+        if (metric := scaled.get(ref := Ref(state.namespace, state.name)))
+        else state
         for state in statuses
     ]
+
+
+def _add_load(
+    metric: scaling_state.ScalingMetric, ref: Ref, loads: Mapping[tuple[Ref, str], str]
+) -> scaling_state.ScalingMetric:
+    revisions = tuple(replace(row, now=loads.get((ref, row.name), "")) for row in metric.revisions)
+    return replace(metric, now=revisions[0].now if revisions else loads.get((ref, ""), ""), revisions=revisions)
 
 
 def compute_status(live: LiveWorkload) -> Status:

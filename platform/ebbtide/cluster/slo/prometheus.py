@@ -185,6 +185,8 @@ class PrometheusSource:
         start, times = _list_times(start, end, step)
         known = _group_names(refs)
         series: dict[Ref, dict[str, tuple[SeriesPoint, ...]]] = defaultdict(dict)
+        revisions: dict[Ref, dict[str, dict[str, tuple[SeriesPoint, ...]]]] = defaultdict(dict)
+        label = queries.pod_gauges(self._profile)[0].revision
         for name, alternatives in queries.shared_queries(self.timer, self._profile, refs, step).items():
             for query, owner in alternatives if name in names else ():
                 sums: dict[Ref, dict[int, float]] = defaultdict(dict)
@@ -192,13 +194,17 @@ class PrometheusSource:
                     ref = queries.find_workload_of(labels, owner, known)
                     if ref is None or name in series[ref]:
                         continue
+                    if name == source.REVISIONS:
+                        points = tuple(SeriesPoint(time, values.get(_to_milliseconds(time))) for time in times)
+                        revisions[ref][labels.get(label, "")] = {"stable": points}
+                        continue
                     for time, value in values.items():
                         sums[ref][time] = sums[ref].get(time, 0.0) + value
                 for ref, values in sums.items():
                     series[ref][name] = tuple(SeriesPoint(time, values.get(_to_milliseconds(time))) for time in times)
                 if all(name in series[ref] for ref in refs):
                     break
-        return {ref: History(ref, by_name) for ref, by_name in series.items() if by_name and ref in {*refs}}
+        return {ref: History(ref, series[ref], revisions[ref]) for ref in refs if series[ref] or revisions[ref]}
 
     def starts(self, ref: Ref, start: float, end: float) -> list[StartTimes]:
         times: dict[str, dict[str, float]] = defaultdict(dict)

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.cluster.slo.source import REVISION_SERIES, Place, Ref, SourceError
+from ebbtide.cluster.slo.source import REVISION_SERIES, REVISIONS, Place, Ref, SourceError
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS, TokenHistogram
 from ebbtide.core.base.exporters import EXPORTERS, GPU_JOB, ScrapeJob
 from ebbtide.core.base.metrics import OPENTELEMETRY, ROWS, find_histogram, make_pod_query
@@ -557,7 +557,7 @@ def revision_queries(profile: Profile, ref: Ref) -> tuple[str, dict[str, str]]:
 def shared_queries(
     timer: LatencyHistogram, profile: Profile, refs: Sequence[Ref], step: float
 ) -> dict[str, tuple[tuple[str, tuple[str, ...]], ...]]:
-    """Return the range queries of ``SHARED_SERIES`` for many workloads, each with the labels that identify the workload.
+    """Return the range queries of ``SHARED_SERIES`` and ``REVISIONS`` for many workloads, with the labels that identify one.
 
     If there are several queries of a series, the first one that has a workload counts for it.
     """
@@ -567,6 +567,7 @@ def shared_queries(
     scopes = {owner: scope_matchers(refs, owner) for owner in (timer.owner, *(row.owner for row in exporters))}
     requests = request_chart_queries(timer, scopes[timer.owner], over, timer.owner)
     inputs = autoscaler_queries(autoscaler, scopes[autoscaler.owner], autoscaler.owner)
+    by = (*autoscaler.owner, autoscaler.revision)
     return {
         **{
             name: tuple((replica_query(row, name, scopes[row.owner], row.owner), row.owner) for row in exporters)
@@ -574,6 +575,7 @@ def shared_queries(
         },
         "rate": ((requests["rate"], timer.owner),),
         **{name: ((inputs[name], autoscaler.owner),) for name in ("stable", "target")},
+        REVISIONS: ((autoscaler_queries(autoscaler, scopes[autoscaler.owner], by)["stable"], autoscaler.owner),),
     }
 
 

@@ -155,6 +155,8 @@ SERIES: Final[Mapping[str, str]] = {
 REVISION_SERIES: Final = ("ready", "wanted", "stable", "panic")
 #: The series that a source returns for many workloads together.
 SHARED_SERIES: Final = ("ready", "wanted", "rate", "stable", "target")
+#: With this name in addition, they have ``stable`` of each revision.
+REVISIONS: Final = "revisions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,8 @@ class MetricsSource(Protocol):
         self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str] = SHARED_SERIES
     ) -> dict[Ref, History]:
         """Return those of ``SHARED_SERIES`` that are in ``names`` of each workload, with as few queries as for one of them.
+
+        The name ``REVISIONS`` adds ``stable`` of each revision.
 
         All histories have points at the same times; a workload without data is missing.
         """
