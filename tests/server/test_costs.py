@@ -86,7 +86,19 @@ def test_a_report_leaves_a_worker_to_others(
     assert "the report took longer than 0.2 s" in str(answer.json()["rows"][0])
 
 
-@pytest.mark.parametrize("body", [{"days": 0}, {"days": 32}, {"day": 1}])
+def test_the_margin_of_the_body_decides_which_change_is_proposed(world: tuple[Backend, httpx.Client]) -> None:
+    def propose(spare: float) -> dict[str, Any]:
+        answer = world[1].post(COSTS, json={**DAY, "spare": spare}, headers=serving.bearer("reader"))
+        assert names(answer) == ["aardvark"]
+        replay: dict[str, Any] = answer.json()["rows"][0]["replay"]
+        return replay
+
+    loose, strict = propose(0.0), propose(0.99)
+    assert loose["change"]["fields"]["minReplicas"] < 3
+    assert strict != loose
+
+
+@pytest.mark.parametrize("body", [{"days": 0}, {"days": 32}, {"day": 1}, {"spare": -0.1}, {"spare": 1.5}])
 def test_an_invalid_period_is_refused(world: tuple[Backend, httpx.Client], body: dict[str, Any]) -> None:
     assert world[1].post(COSTS, json=body, headers=serving.bearer("reader")).status_code in {400, 422}
 

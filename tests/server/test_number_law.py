@@ -59,7 +59,7 @@ class Places:
         # The histories of many workloads may take longer than a page waits for them.
         for _ in range(20):
             page = self.read("/overview")
-            if "No history is available" not in page:
+            if "No history is available" not in page and "History is incomplete" not in page:
                 break
             time.sleep(WAIT_SECONDS)
         return page

@@ -97,6 +97,26 @@ def test_the_figures_and_alerts_are_those_of_all_workloads(site: Site, monkeypat
         assert "Needs attention 4 SLO violated alpha" in page.text
 
 
+def test_a_failed_query_of_some_workloads_is_reported_once_with_the_histories_of_the_others(
+    site: Site, metrics: CountingMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply_specs(site, "chat", "embed", "alpha", "beta")
+    monkeypatch.setattr(objectives, "MAX_JUDGED", 1)
+    histories = metrics.histories
+
+    def fail(refs: Sequence[Ref], *rest: Any) -> dict[Ref, History]:
+        if refs[0].name in {"alpha", "beta"}:
+            raise SourceError("Prometheus is too slow")
+        return histories(refs, *rest)
+
+    monkeypatch.setattr(metrics, "histories", fail)
+    page = Parsed(site.get("/overview").text)
+
+    assert page.text.count("History is incomplete: Prometheus is too slow.") == page.text.count("too slow") == 1
+    assert len(page.all("svg", class_="tide")) == 2
+    assert "25 req/s all workloads" in page.text
+
+
 def test_without_history_the_overview_says_so_and_shows_the_rest() -> None:
     simulated = cluster()
     with Site(backend_of(simulated, simulated.clock)) as site:

@@ -67,6 +67,7 @@ def show_overview(visit: PageVisit) -> Response:
         changes=list_best_changes(report),
         figures=sum_figures(visit, judged, histories),
         trouble="; ".join(dict.fromkeys(troubles)),
+        is_partial=bool(histories),
         box=(tide.WIDTH, tide.HEIGHT),
         age=read.age,
     )
