@@ -154,6 +154,8 @@ def test_the_list_has_the_load_and_the_target_of_each_revision_with_traffic() ->
     recording["revisions"][1]["metadata"]["annotations"][keys.TARGET] = "4"
     recording["revisions"].append(deepcopy(recording["revisions"][0]))
     recording["revisions"][-1]["metadata"]["name"] = "quick-00003"
+    # The newest revision starts, without traffic.
+    recording["top"]["status"]["latestCreatedRevisionName"] = "quick-00003"
     state = compute_status(situations.live(recording))
     asked: list[tuple[str, ...]] = []
 

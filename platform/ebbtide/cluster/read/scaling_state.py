@@ -186,8 +186,8 @@ def find_scaling_metric(live: LiveWorkload) -> ScalingMetric | None:
     metric, threshold = shapes.read_name(newest, keys.METRIC), shapes.read_setting(newest, keys.TARGET)
     if metric is None or threshold is None:
         return None
-    served = [name for name in current if name in serving_revisions(live)]
-    loads = [RevisionLoad(name, _find_aim(live, inventory.find_by_name(live.revisions, name))) for name in served]
+    served = [row for row in reversed(live.revisions) if row["metadata"]["name"] in serving_revisions(live)]
+    loads = [RevisionLoad(row["metadata"]["name"], _find_aim(live, row)) for row in served]
     return ScalingMetric(
         _name_in_spec(live, metric),
         format_number(threshold),
