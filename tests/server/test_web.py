@@ -34,6 +34,7 @@ from ebbtide.core.base import keys
 from ebbtide.core.profile.models import MetricNames
 from ebbtide.core.spec.serving import Slo
 from ebbtide.sandbox.clocks import ManualClock
+from ebbtide.server.api.access import Caller
 from ebbtide.server.api.gate import ServerSettings
 from ebbtide.server.web.pages.grid import URGENCY, GridView, select_rows
 from ebbtide.server.web.pages.workload import TABS, make_workload_charts
@@ -66,7 +67,6 @@ if TYPE_CHECKING:
 
     from ebbtide.cluster.read.inventory import LiveWorkload
     from ebbtide.cluster.read.status import Status
-    from ebbtide.server.api.access import Caller
 
 
 class FailingMetrics:
@@ -808,6 +808,22 @@ def test_sign_in_creates_a_new_session_and_sign_out_ends_it(guarded: Site) -> No
         assert guarded.get("/workloads", visitor=visitor).status_code == 303
         visitor.cookies.set("ebbtide-session", before)
         assert guarded.get("/workloads", visitor=visitor).status_code == 303
+
+
+@pytest.mark.parametrize("demo", [True, False])
+def test_only_the_local_demo_needs_no_token(demo: bool) -> None:
+    local = Caller("me", ("writers",), token="secret-of-the-session")
+    backend = backend_of(cluster(), ManualClock(), demo=demo, anonymous_caller=None, local_caller=local)
+    with Site(backend) as site:
+        assert ("Sign in to the demo" in site.get("/login?next=/costs").text) == demo
+        answer = site.send("/login", {"demo": "yes", "next": "/costs"}, form_page="/login")
+        assert answer.status_code == (303 if demo else 422)
+        assert site.get("/workloads").status_code == (200 if demo else 303)
+        assert local.token not in str(answer.headers)
+    # A demo for other machines has no local user.
+    with Site(backend_of(cluster(), ManualClock(), demo=demo, anonymous_caller=None)) as site:
+        assert "Sign in to the demo" not in site.get("/login").text
+        assert site.send("/login", {"demo": "yes"}, form_page="/login").status_code == 422
 
 
 def test_callers_see_only_permitted_workloads(guarded: Site) -> None:
