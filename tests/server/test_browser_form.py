@@ -130,6 +130,7 @@ def test_the_report_of_a_simulation_draws_its_charts(page: Page) -> None:
     refused: list[str] = []
     page.on("console", lambda message: refused.append(message.text))
     page.goto("/simulate?example=chat")
+    expect(page.locator("#yaml")).not_to_have_css("color", "rgba(0, 0, 0, 0)")
     page.get_by_role("button", name="Simulate").click()
 
     expect(page.locator("section svg").first).to_be_visible()
