@@ -18,6 +18,7 @@ from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
 from ebbtide.server.api import costs
 from ebbtide.server.api.costs import Progress
+from ebbtide.server.api.workers import TooSlowError
 from ebbtide.server.web.routes import make_router
 from live_cluster import SCALING
 from recorded import RecordedSource
@@ -96,6 +97,29 @@ def test_the_margin_of_the_body_decides_which_change_is_proposed(world: tuple[Ba
     loose, strict = propose(0.0), propose(0.99)
     assert loose["change"]["fields"]["minReplicas"] < 3
     assert strict != loose
+
+
+def test_a_busy_computer_keeps_the_last_report(
+    world: tuple[Backend, httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, client = world
+    before = client.post(COSTS, json=DAY, headers=serving.bearer("reader")).json()["rows"][0]
+    assert before["replay"]
+
+    def run_out_of_time(*_: object, seconds: float) -> None:
+        raise TooSlowError(f"the request took longer than {seconds:g} s: send fewer specs")
+
+    monkeypatch.setattr(backend.specs, "run_in_worker", run_out_of_time)
+    late = client.post(COSTS, json=DAY, headers=serving.bearer("reader")).json()["rows"][0]
+    assert (late["replay"], "busy" in late["reason"], "specs" in late["reason"]) == (None, True, False)
+    assert client.get(COSTS, headers=serving.bearer("reader")).json()["rows"][0]["replay"] == before["replay"]
+    text = page(client, "/costs", "reader")
+    assert "The computer is busy:" in text
+    assert "settings-title" in text
+    # A period of another length has no earlier result, and no settings.
+    client.post(COSTS, json={"days": 2}, headers=serving.bearer("reader"))
+    assert client.get(COSTS, headers=serving.bearer("reader")).json()["rows"][0]["replay"] is None
+    assert "settings-title" not in page(client, "/costs", "reader")
 
 
 @pytest.mark.parametrize("body", [{"days": 0}, {"days": 32}, {"day": 1}, {"spare": -0.1}, {"spare": 1.5}])

@@ -32,7 +32,7 @@ from ebbtide.server.api.connection import Connection, key_of
 from ebbtide.server.api.measurements import DAY_SECONDS, NO_SOURCE
 from ebbtide.server.api.offline import InputError, Specs
 from ebbtide.server.api.reads import Reads
-from ebbtide.server.api.workers import LimitExceededError
+from ebbtide.server.api.workers import LimitExceededError, TooSlowError
 from ebbtide.simulator.data import SimulationRequestError
 from ebbtide.simulator.fleet.savings import ServiceReplay
 from ebbtide.simulator.search.judge import SPARE
@@ -49,12 +49,18 @@ REPLAY_SECONDS: Final = 120.0
 
 @dataclass(slots=True)
 class Progress:
-    """A report in progress, or how it ended: how many workloads it replayed, of how many, and why it failed."""
+    """A report in progress, or how it ended: how many workloads it handled, of how many, and why it failed."""
 
     done: int = 0
     total: int = 0
+    #: Workloads that the computer had no time to replay.
+    late: int = 0
     ended: bool = False
     error: str = ""
+
+
+class BusyError(NoReplayError):
+    """The computer had no time for a replay."""
 
 
 class _KeptRow(NamedTuple):
@@ -140,8 +146,7 @@ class Costs:
         if not kept:
             return None
         inputs = max((row.inputs for row in kept), key=lambda inputs: inputs.end)
-        length = inputs.end - inputs.start
-        same = [row.row for row in kept if abs(row.inputs.end - row.inputs.start - length) < 1]
+        same = [row.row for row in kept if _has_same_length(row.inputs, inputs)]
         return make_cost_report(same, inputs)
 
     def _compute(
@@ -173,17 +178,30 @@ class Costs:
         tops = [*connection.cache.store.tops(places)]
         progress.total, rows = len(tops), []
         measured, deadline = measure_replicas(tops, inputs), time.monotonic() + REPORT_SECONDS
+
+        def replay(record: ServiceRecord) -> ServiceReplay:
+            try:
+                return self._replay(record, deadline)
+            except BusyError:
+                progress.late += 1
+                raise
+
         for top in tops:
-            row = make_cost_row(top, inputs, measured, lambda record: self._replay(record, deadline))
+            late = progress.late
             # The log is large, and only the command line writes it.
-            rows.append(replace(row, record=None))
+            row = replace(make_cost_row(top, inputs, measured, replay), record=None)
+            rows.append(row)
             progress.done += 1
-        self._keep(rows, inputs)
+            self._keep(row, inputs, is_late=progress.late > late)
         return make_cost_report(rows, inputs)
 
-    def _keep(self, rows: list[CostRow], inputs: ReportInputs) -> None:
+    def _keep(self, row: CostRow, inputs: ReportInputs, *, is_late: bool) -> None:
+        """Keep a row; a late one only if there is none with a replay of a period of the same length."""
         with self._lock:
-            kept = {**self._kept, **{row.ref: _KeptRow(row, inputs) for row in rows}}
+            last = self._kept.get(row.ref)
+            if is_late and last is not None and last.row.replay is not None and _has_same_length(last.inputs, inputs):
+                return
+            kept = {**self._kept, row.ref: _KeptRow(row, inputs)}
             self._kept = dict([*kept.items()][-MAX_KEPT:])
 
     def explain_past(self, caller: Caller, namespace: str, name: str, at: str) -> Incident:
@@ -211,14 +229,23 @@ class Costs:
         """Replay in a worker. Raises SimulationRequestError, and NoReplayError if a limit is exceeded."""
         left = deadline - time.monotonic()
         if left <= 0 or not self._turn.acquire(timeout=left):
-            raise NoReplayError(
-                f"the report took longer than {REPORT_SECONDS:g} s: run ebbtide report, or select a project"
+            raise BusyError(
+                f"the computer is busy: the report took longer than {REPORT_SECONDS:g} s; compute it later, or select a project"
             )
         try:
             return self._specs.run_in_worker(work, *arguments, seconds=REPLAY_SECONDS)
         except InputError as error:
             raise SimulationRequestError(*error.problems) from None
+        except TooSlowError:
+            raise BusyError(
+                f"the computer is busy: the replay took longer than {REPLAY_SECONDS:g} s; compute the report later, or for "
+                "fewer days"
+            ) from None
         except LimitExceededError as error:
             raise NoReplayError(str(error)) from None
         finally:
             self._turn.release()
+
+
+def _has_same_length(first: ReportInputs, second: ReportInputs) -> bool:
+    return abs((first.end - first.start) - (second.end - second.start)) < 1

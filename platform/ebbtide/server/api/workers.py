@@ -37,6 +37,10 @@ class LimitExceededError(Exception):
     """The work exceeds a limit of this server; the message names the fix."""
 
 
+class TooSlowError(LimitExceededError):
+    """The work did not end in time: it is too large, or the computer is busy."""
+
+
 class CallerSlots:
     """Slots for what occupies a thread or a process, of which one caller gets only a part.
 
@@ -123,7 +127,7 @@ class Workers:
             self._used[caller] += taken
             self._changed.notify_all()
         if not taken:
-            raise LimitExceededError(f"the request waited longer than {seconds:g} s: retry in a few seconds")
+            raise TooSlowError(f"the request waited longer than {seconds:g} s: retry in a few seconds")
         try:
             yield
         finally:
@@ -139,7 +143,7 @@ class Workers:
             succeeded, result = worker.ask((work, arguments), seconds)
         except TimeoutError:
             worker.end()
-            raise LimitExceededError(f"the request took longer than {seconds:g} s: {SMALLER}") from None
+            raise TooSlowError(f"the request took longer than {seconds:g} s: {SMALLER}") from None
         except (EOFError, OSError) as error:
             worker.end()
             raise LimitExceededError(f"the request exceeded the memory limit: {SMALLER}") from error
