@@ -35,6 +35,7 @@ from ebbtide.cluster.client.protocol import (  # noqa: E402
 )
 from ebbtide.cluster.doctor import checks as doctor  # noqa: E402
 from ebbtide.cluster.read import inventory, records, status  # noqa: E402
+from ebbtide.cluster.read.served_model import find_served_model  # noqa: E402
 from ebbtide.cluster.slo.source import Ref  # noqa: E402
 from ebbtide.cluster.write import apply, projects, revisions  # noqa: E402
 from ebbtide.core.base import keys  # noqa: E402 - after the skip
@@ -221,6 +222,16 @@ def test_a_new_revision_starts_at_its_initial_scale_and_goes_to_zero() -> None:
         ("Active", "False", "NoTraffic"),
         ("Ready", "False", "NoTraffic"),
     ]
+
+
+def test_each_published_service_of_the_demo_is_a_language_model() -> None:
+    world = demo_world(ManualClock(), hours=0.01)
+    models = {top["metadata"]["name"]: find_served_model(top) for top in world.cluster.list(KNATIVE).items}
+    published = {service.name for service in SERVICES if "endpoint" in service.spec}
+
+    assert published >= {"chat", "summarize"}
+    assert {name for name, model in models.items() if model} == published
+    assert models["summarize"] == "summarize"
 
 
 def test_a_burst_scales_from_zero_and_counts_a_cold_start() -> None:
