@@ -732,6 +732,12 @@ def test_a_workload_of_another_project_is_found_there(applied: Simulated, run: A
     assert "workload chat not found in namespace default; it is in project shop: add -p shop" in ran.err
 
 
+def test_a_misspelled_workload_is_suggested(applied: Simulated, run: Any) -> None:
+    assert applied.list(KNATIVE).items
+    assert "did you mean chat?" in run("describe", "chta", "-n", "default").err
+    assert "did you mean" not in run("describe", "zzz", "-n", "default").err
+
+
 def test_rollback_pins_until_the_next_apply(applied: Simulated, run: Any, profile: Path, tmp_path: Path) -> None:
     assert run("rollback", "chat", *PLACE, "-y").code == 1
     second = written(tmp_path / "second.yaml", autoscaling=SCALING, image="ghcr.io/acme/chat:2")

@@ -224,6 +224,26 @@ def test_new_writes_a_spec_that_renders(
     assert run("render", "--profile", "full", "chat.yaml").code == 0
 
 
+@pytest.mark.parametrize(
+    ("gpu", "text"),
+    [("lots", "as in 20Gi"), ("h1000", "did you mean h100"), ("h100", "needs --model"), ("-1", "fraction")],
+)
+def test_new_names_its_own_flag_if_a_gpu_request_is_invalid(run: Callable[..., Ran], gpu: str, text: str) -> None:
+    code, out, err = run("new", "a", "-i", "ghcr.io/acme/a:1", f"--gpu={gpu}")
+
+    assert (code, out) == (2, "")
+    assert f"invalid --gpu {gpu}" in err
+    assert text in " ".join(err.split())
+    assert "gpuMemoryRequest" not in err
+
+
+def test_new_suggests_a_gpu_for_a_model(run: Callable[..., Ran]) -> None:
+    code, _, err = run("new", "a", "--model", "llama-3.1-8b", "--gpu", "h1000")
+
+    assert code == 2
+    assert "did you mean h100" in " ".join(err.split())
+
+
 @pytest.mark.parametrize("gpu", ["", "1", "0.25", "20Gi"])
 def test_the_next_command_of_new_finds_no_errors(
     run: Callable[..., Ran], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: str

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from ebbtide.cli.base import common, terminal
 from ebbtide.cli.base.files import replace_file
 from ebbtide.cli.base.options import Options, make_option, make_profile_option
+from ebbtide.cli.base.usage import format_suggestion
 from ebbtide.core import manifests
 from ebbtide.core.base.problems import Problem, select_errors
+from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.documents import profiles
 from ebbtide.core.translation.engines import find_engine, read_flag, read_port
 
@@ -139,9 +141,10 @@ def _propose(ask: ModelRequest, gpu: str | None, profile: Profile | None) -> Mod
     found = catalog.find_gpu(gpu or "")
     if profile is None:
         if found is None:
-            names = ", ".join(name for name, _, _ in catalog.GPUS)
+            names = [name for name, _, _ in catalog.GPUS]
             _exit_with_usage(
-                f"--model needs --profile, or a GPU model in --gpu: use one of {names}, or the label nvidia.com/gpu.product"
+                f"--model needs --profile, or a GPU model in --gpu: use one of {', '.join(names)}, or the label "
+                f"nvidia.com/gpu.product{format_suggestion(gpu or '', names)}"
             )
         return model_specs.make_model_spec(ask, found)
     proposals = model_specs.propose_model(ask, profile)
@@ -204,9 +207,15 @@ def make_document(options: Options) -> dict[str, Any]:
 
 
 def make_gpu_request(text: str) -> dict[str, Any]:
-    """Return ``compute`` for whole GPUs, a fraction, or an amount of memory."""
+    """Return ``compute`` for whole GPUs, a fraction, or an amount of memory; exit for other texts."""
     number = _to_number(text)
     if isinstance(number, str):
+        if parse_whole_quantity(text) is None:
+            from ebbtide.core.translation.model_catalog import GPUS
+
+            names = [name for name, _, _ in GPUS]
+            needs = f"; GPU model {text} needs --model" if text.lower() in names else format_suggestion(text, names)
+            _exit_with_usage(f"invalid --gpu {text}: must be {GPU}{needs}")
         return {"gpuRequestType": "memory", "gpuMemoryRequest": text}
     return {"gpuDevicesRequest": number} if isinstance(number, int) else {"gpuPortionRequest": number}
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, TypeVar
 from ebbtide.cli.base.common import find_named_profile, print_problems, read_profile, try_read_profile
 from ebbtide.cli.base.options import ONE_OF, Option, Options, make_option, make_parser
 from ebbtide.cli.base.terminal import exit_with_message, paint_state, write_stderr
+from ebbtide.cli.base.usage import format_suggestion
 from ebbtide.core.base import keys
 from ebbtide.core.base.prose import make_printable
 from ebbtide.core.documents import profiles
@@ -410,20 +411,22 @@ def suggesting_place(cluster: Cluster, name: str) -> Iterator[None]:
 
 
 def _suggest_place(cluster: Cluster, name: str) -> str:
-    """Return where else a workload of this name is, with the flag that selects it; empty if that cannot be read."""
+    """Return where else a workload of this name is, with the flag that selects it, or a similar name; empty if unknown."""
     from ebbtide.cluster.client.protocol import ClusterError
     from ebbtide.cluster.read.inventory import list_tops
 
     try:
-        found = [top["metadata"] for top in list_tops(cluster, "") if top["metadata"]["name"] == name]
+        tops = [top["metadata"] for top in list_tops(cluster, "")]
     except ClusterError:
         return ""
     places = []
-    for metadata in found[:MAX_PLACES]:
+    for metadata in [metadata for metadata in tops if metadata["name"] == name][:MAX_PLACES]:
         project = (metadata.get("labels") or {}).get(keys.PROJECT)
         where = f"project {project}: add -p {project}" if project else None
         places.append(where or f"namespace {metadata['namespace']}: add -n {metadata['namespace']}")
-    return f"; it is in {', or in '.join(places)}" if places else ""
+    if not places:
+        return format_suggestion(name, (metadata["name"] for metadata in tops))
+    return f"; it is in {', or in '.join(places)}"
 
 
 def cluster_command(work: Callable[[Cluster, Options], int]) -> Callable[[Options], int]:
