@@ -367,8 +367,9 @@ def test_names_from_a_cluster_have_no_control_characters() -> None:
 def test_text_is_aligned_and_has_the_place_of_measurement() -> None:
     slo = promise(p95LatencyMilliseconds=500)
     rank = Ref("team-shop", "rank-everything")
+    idle = {Ref("x", "idle-too"): WorkloadMeasurements(CHAT, 0, 1)}
     slo_report = report.compute_report(
-        {CHAT: measured(), rank: measured(), Ref("x", "idle"): WorkloadMeasurements(CHAT, 0, 1)},
+        {Ref("x", "idle"): WorkloadMeasurements(CHAT, 0, 1), CHAT: measured(), rank: measured(), **idle},
         {CHAT: WorkloadSlo(CHAT, slo=slo)},
     )
     text = render_text(pages.make_content(slo_report))
@@ -379,7 +380,11 @@ def test_text_is_aligned_and_has_the_place_of_measurement() -> None:
     assert head.index("SLO") == chat.index("met")
     assert head.index("P95") + len("P95") == chat.index("250 to 500 ms") + len("250 to 500 ms")
     assert "measured at the gateway, including activator wait and cold start" in text
-    assert "idle: no requests in this period" in text
+    # A note on all numbers does not stand between those on single workloads.
+    notes = ("  idle: no", "  idle-too: no", "  measured at the gateway")
+    lines = [number for number, line in enumerate(text.splitlines()) if line.startswith(notes)]
+    assert lines == [*range(lines[0], lines[0] + 3)]
+    assert text.splitlines()[lines[2]].startswith(notes[2])
     assert "  chat: p95 within 500 ms: met; 96% of requests were within the limit, 95% required; error" in text
 
 

@@ -189,12 +189,10 @@ def _format_outcome(row: ReportRow) -> str:
 def _collect_notes(report: Report) -> list[str]:
     """Return the notes of a report without duplicates; a note on a single workload starts with its name."""
     several = len(report.rows) > 1
-    row_notes = (
-        note if note in PLACES.values() or not several else f"{row.name}: {note}"
-        for row in report.rows
-        for note in row.notes
-    )
-    return list(dict.fromkeys([*row_notes, *report.notes]))
+    notes = [(row.name, note) for row in report.rows for note in row.notes]
+    own = [f"{name}: {note}" if several else note for name, note in notes if note not in PLACES.values()]
+    shared = [note for _, note in notes if note in PLACES.values()]
+    return list(dict.fromkeys([*own, *shared, *report.notes]))
 
 
 def make_content(report: Report) -> ReportContent:
