@@ -814,7 +814,7 @@ def test_conditions_have_their_reason() -> None:
     )
     assert (
         words["ConfigurationsReady"]
-        == "the latest revision failed: no replica became ready before the progress deadline"
+        == "the latest revision is not ready: no replica became ready before the progress deadline"
     )
     assert all(len(row) == 3 for row in CONDITIONS.values())
 

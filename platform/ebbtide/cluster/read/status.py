@@ -39,7 +39,7 @@ def _make_texts(subject: str, state: str, failed: str = "") -> tuple[str, str, s
 #: Explanations of a condition with status True, Unknown and False.
 CONDITIONS: Final[dict[str, tuple[str, str, str]]] = {
     "Ready": _make_texts("the workload is", "ready"),
-    "ConfigurationsReady": _make_texts("the latest revision is", "ready", "the latest revision failed"),
+    "ConfigurationsReady": _make_texts("the latest revision is", "ready"),
     "RoutesReady": _make_texts("traffic is", "routed to the workload", "traffic cannot be routed to the workload"),
     "PredictorReady": _make_texts("the predictor is", "ready"),
     # KServe does not check whether a route exists, or whether a replica is ready.
