@@ -102,6 +102,15 @@ def test_all_text_of_all_pages_can_be_read(browser: Browser, site: Site) -> None
     assert defects == {}
 
 
+def test_a_long_name_leaves_all_columns_in_view(browser: Browser, site: Site) -> None:
+    with open_sized_page(browser, site, "desktop", "light", PATIENCE) as page:
+        page.goto("/workloads")
+        page.evaluate("document.querySelector('a.name').textContent = 'n'.repeat(63)")
+        for width in (1280, 1440):
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.querySelector('.scroll'))") <= 0
+
+
 @pytest.mark.parametrize(
     ("path", "change", "defect"),
     [

@@ -39,7 +39,7 @@ COLUMNS: Final[tuple[tuple[str, str, str, Callable[[Status], Any] | None], ...]]
     ("replicas", "Replicas", "", lambda row: (row.replicas.ready, row.replicas.wanted)),
     ("gpus", "GPUs", "num", lambda row: gpu_amount(row.gpus)),
     ("cpu", "CPU", "num cpu", lambda row: row.cpu_cores),
-    ("trend", "Last 30 min", "", None),
+    ("trend", "Last 30 min", "trend-cell", None),
     ("metric", "Current / target", "", lambda row: row.metric.name if row.metric else ""),
     ("url", "URL", "", None),
     ("age", "Age", "num", lambda row: row.age_seconds),
@@ -49,6 +49,8 @@ SORTS: Final = {name: key for name, _, _, key in COLUMNS if key}
 ROWS_PER_PAGE: Final = 50
 #: Columns that are always shown.
 FIXED: Final = ("name", "status")
+#: Columns that a narrow table leaves out.
+WIDE: Final = ("cpu", "trend")
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,7 @@ def show_grid(visit: PageVisit) -> Response:
         ],
         shown={name for name, *_ in COLUMNS} - hidden,
         fixed=FIXED,
+        wide=WIDE,
         rows=[make_row(row, slos, histories) for row in add_loads(visit, selection.rows)],
         box=(tide.WIDTH, tide.HEIGHT),
         rows_a_page=ROWS_PER_PAGE,
