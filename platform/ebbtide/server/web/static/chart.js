@@ -63,7 +63,7 @@
       legend: {show: false},
       scales: {x: {time: true}, y: {range: (chart, low, high) => [0, (made.get(figure)?.data ?? data).ceiling ?? (high > 0 ? high * 1.08 : 1)]}},
       axes: [
-        {...axis, size: timed ? 26 : 0, space: 64, values: (chart, values) => values.map(value => timed ? clock(value) : "")},
+        {...axis, size: timed ? 26 : 0, space: 64, values: (chart, values) => values.map((value, index) => timed && (!index || clock(value) !== clock(values[index - 1])) ? clock(value) : "")},
         {...axis, size: 44, space: 30, ...(data.whole ? {incrs: WHOLE} : {}), values: (chart, values) => ticks(values, data.unit)},
       ],
       series: [{}, ...data.series.map(series => ({

@@ -3,7 +3,7 @@
 // while the focus is in a field or with a modifier key. Ctrl+K opens a list of workloads, projects, pages, and actions.
 (() => {
   const {$, all, say} = window.ebbtide;
-  const PAGES = {o: ["/overview", "Overview"], w: ["/workloads", "Workloads"], n: ["/new", "New inference"], p: ["/projects", "Projects"], c: ["/cluster", "Cluster"], s: ["/simulate", "Simulate"]};
+  const PAGES = {o: ["/overview", "Overview"], w: ["/workloads", "Workloads"], n: ["/new", "New inference"], p: ["/projects", "Projects"], c: ["/cluster", "Cluster"], m: ["/costs", "Costs"], s: ["/simulate", "Simulate"]};
   const element = (name, content = "", attributes = {}) => Object.assign(document.createElement(name), {textContent: content, ...attributes});
   let prefix = -Infinity;
 
@@ -86,7 +86,7 @@
     const follows = event.timeStamp - prefix < 1500;
     prefix = -Infinity;
     if (follows && PAGES[event.key]) { event.preventDefault(); location.assign(PAGES[event.key][0]); }
-    else if (event.key === "g") { prefix = event.timeStamp; say("Go to: o, w, n, p, c or s"); }
+    else if (event.key === "g") { prefix = event.timeStamp; say("Go to: o, w, n, p, c, m or s"); }
     else if (event.key === "/") { event.preventDefault(); search(); }
     else if (event.key === "?") { event.preventDefault(); list(); }
   });

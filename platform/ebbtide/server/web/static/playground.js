@@ -3,9 +3,11 @@
 // Events of the stream: `sent` {cold}, `text` with a part of the response, then `end` with the measurements, or `fail`.
 (() => {
   const {$, all, say, toast} = window.ebbtide;
-  const MAX_RESPONSES = 20;
+  const MAX_RESPONSES = 20, MAX_SHOWN = 2000;
   let running = null;
   const seconds = value => value < 1 ? `${+(value * 1000).toPrecision(3)} ms` : `${+value.toPrecision(3)} s`;
+
+  const shorten = text => text.length > MAX_SHOWN ? `${text.slice(0, MAX_SHOWN)}…` : text;
 
   async function* events(body) {
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
@@ -27,7 +29,7 @@
   function show(form) {
     const box = $("#exchange").content.firstElementChild.cloneNode(true), data = new FormData(form);
     const chat = data.get("kind") === "chat";
-    $(".said", box).textContent = chat ? data.get("message").trim().slice(0, 120) : `${data.get("method")} ${data.get("path") || "/"}`;
+    $(".said", box).textContent = chat ? shorten(data.get("message").trim()) : `${data.get("method")} ${data.get("path") || "/"}`;
     $(".answer", box).classList.add(chat ? "prose" : "code");
     $("#no-responses").replaceChildren();
     $("#responses").append(box);
