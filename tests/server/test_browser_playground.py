@@ -46,12 +46,14 @@ def test_a_chat_is_sent_and_shown(sized_page: Page, size: str) -> None:
     page = sized_page
     page.goto(f"{BASE}/chat/playground")
 
-    page.get_by_label("Message").fill("What is a canary?")
-    expect(page.locator("#curl")).to_contain_text("What is a canary?")
+    question = "What is a canary, and when does it end? " * 8 + "Tell me."
+    page.get_by_label("Message").fill(question)
+    expect(page.locator("#curl")).to_contain_text("Tell me.")
     page.get_by_role("button", name="Send").click()
     answer = page.locator(".exchange").first
     expect(answer.locator(".state.good")).to_have_text("200 OK")
-    expect(answer.locator(".answer")).to_contain_text("You wrote 17 characters.")
+    expect(answer.locator(".answer")).to_contain_text(f"You wrote {len(question)} characters.")
+    expect(answer.locator(".said")).to_have_text(question)
     expect(answer.locator(".tiles")).to_have_text(re.compile(r"First token.*s.*Complete.*s.*Tokens/s.*\d"))
     expect(answer.locator(".tag.cold")).to_be_hidden()
     assert find_violations(page) == []
