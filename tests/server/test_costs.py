@@ -18,7 +18,7 @@ from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
 from ebbtide.server.api import costs
 from ebbtide.server.api.costs import Progress
-from ebbtide.server.api.workers import TooSlowError
+from ebbtide.server.api.workers import LimitExceededError, TooSlowError
 from ebbtide.server.web.routes import make_router
 from live_cluster import SCALING
 from recorded import RecordedSource
@@ -116,6 +116,15 @@ def test_a_busy_computer_keeps_the_last_report(
     text = page(client, "/costs", "reader")
     assert "The computer is busy:" in text
     assert "settings-title" in text
+
+    def run_out_of_memory(*_: object, seconds: float) -> None:
+        raise LimitExceededError(f"the request of {seconds:g} s exceeded the memory limit")
+
+    # A result that cannot be computed at all is not hidden by an earlier one.
+    with monkeypatch.context() as patched:
+        patched.setattr(backend.specs, "run_in_worker", run_out_of_memory)
+        client.post(COSTS, json=DAY, headers=serving.bearer("reader"))
+    assert client.get(COSTS, headers=serving.bearer("reader")).json()["rows"][0]["replay"] is None
     # A period of another length has no earlier result, and no settings.
     client.post(COSTS, json={"days": 2}, headers=serving.bearer("reader"))
     assert client.get(COSTS, headers=serving.bearer("reader")).json()["rows"][0]["replay"] is None
