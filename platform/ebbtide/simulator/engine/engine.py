@@ -117,8 +117,8 @@ class PodScrape(NamedTuple):
     """Buckets of its histograms."""
     waiting: int
     """Requests that wait in the engine."""
-    context: int
-    """Tokens in the KV cache."""
+    blocks: int
+    """Blocks of the KV cache in use."""
 
 
 class PauseState(NamedTuple):
@@ -633,10 +633,11 @@ class MeasuredSimulation(Simulation):
                 self._call.bring_work(w, pod)
             p = self._copy_pod(pod)
             scrapes = self.scrapes[p.number] = previous.get(p.number, deque())
-            counts = tuple(map(int, w.counts[pod * columns : (pod + 1) * columns]))
+            counts = tuple(map(int, w.counts[pod * columns : pod * columns + int(w.state.phases_start)]))
+            blocks = int(self._call.count_blocks(w, pod, p.completed // state.TOKEN)) if w.state.kv_blocks else 0
             # Of those inside, queue-proxy passes on no more than its limit.
             waiting = (min(p.inside, limit) if limit else p.inside) - p.running
-            scrapes.append(PodScrape(now, p.busy_sum, counts, waiting, p.context // state.TOKEN))
+            scrapes.append(PodScrape(now, p.busy_sum, counts, waiting, blocks))
             # The last one before the range of a later query is its start.
             while len(scrapes) > 1 and scrapes[1].at <= now - RATE_WINDOW:
                 scrapes.popleft()
@@ -678,8 +679,8 @@ class MeasuredSimulation(Simulation):
         elif measured == "waiting":
             value = newest.waiting * 1000
         elif measured == "kv_cache":
-            capacity = self.inputs.batching.kv_tokens if self.inputs.batching else 0
-            value = 100_000 * min(newest.context / capacity, 1.0) if capacity else 0.0
+            capacity = int(self.world.state.kv_blocks)
+            value = 100_000 * newest.blocks / capacity if capacity else 0.0
         else:
             percent = (newest.busy - previous.busy) / (newest.at - previous.at)
             # One percent of a CPU request of one core is 10 thousandths; one percent as a metric value is 1000.

@@ -88,7 +88,7 @@ def create_state(
         values, scaler = dict(arrays), dict(scaler_arrays)
         values["requests"] = _make_records(state.RequestRow(), count)
         values["requests"]["arrival"], values["requests"]["work"] = inputs.arrivals, inputs.work
-        values["tokens"] = np.ascontiguousarray(token_times).view(state.make_dtype(state.TokenRow)).reshape(-1)
+        values["tokens"] = np.array(token_times, order="C").view(state.make_dtype(state.TokenRow)).reshape(-1)
         values["pods"] = _make_records(state.PodRow(), pod_rows)
         scaler["ticks"] = _make_records(state.TickRow(), ticks)
         values |= {name: _make_records(row, 1)[0] for name, row in scalars.items()}
@@ -128,6 +128,8 @@ def make_numbers(
     shared = 0 if batching is None else len(batching.shared_first)
     shared_first = busy + len(inputs.busy)
     latency_edges, first_token_edges, gap_edges = [*map(len, edges), 0, 0, 0][:3]
+    phases_start, kv_blocks = sum(len(bounds) + 1 for bounds in edges), 0 if batching is None else batching.kv_blocks
+    per_token = (0, 0, 0) if batching is None else batching.per_token
     return EngineNumbers(
         lead=inputs.lead,
         end=state.FAR if is_watched else inputs.end,
@@ -159,7 +161,12 @@ def make_numbers(
         latency_edges=latency_edges,
         first_token_edges=first_token_edges,
         gap_edges=gap_edges,
-        count_row=sum(len(bounds) + 1 for bounds in edges),
+        phases_start=phases_start,
+        count_row=phases_start + (state.BLOCK if kv_blocks else 0),
+        kv_blocks=kv_blocks,
+        prefill_token=per_token[0],
+        prefill_each_token=per_token[1],
+        delay_token=per_token[2],
         reckoned=0 if is_watched else inputs.lead,
         next_report=state.FAR if is_direct else inputs.report,
         next_scrape=state.FAR if is_direct or not is_scraped else inputs.scrape,

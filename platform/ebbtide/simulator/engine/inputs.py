@@ -14,7 +14,7 @@ from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
 from ebbtide.core.base.metrics import SIMULATED
 from ebbtide.simulator.data import StartUp, TrafficTrace
 from ebbtide.simulator.engine.setting import NotSimulated, Setting
-from ebbtide.simulator.engine.state import COLLECTED, SPEED, TICK, Stream, draw
+from ebbtide.simulator.engine.state import BLOCK, COLLECTED, SPEED, TICK, TOKEN, Stream, draw
 from ebbtide.simulator.traffic.measured import BatchingServer
 from ebbtide.simulator.traffic.server_model import Server
 
@@ -73,8 +73,10 @@ class BatchingInputs:
     """Shared part of a step, as above."""
     requests: NDArray[np.int64]
     """Token times of each request, in the order of ``state.TokenRow``."""
-    kv_tokens: int = 0
-    """Tokens that the KV cache holds, 0 if unknown."""
+    per_token: tuple[int, int, int]
+    """Time that each token of a prompt adds to the first, second and fourth of these, in units of 1/``TOKEN``."""
+    kv_blocks: int = 0
+    """Blocks of the KV cache, 0 if unknown."""
 
 
 def _prepare_batching(server: Server, traffic: TrafficTrace) -> BatchingInputs | None:
@@ -86,8 +88,12 @@ def _prepare_batching(server: Server, traffic: TrafficTrace) -> BatchingInputs |
     prefill = np.maximum(np.rint(times.first * SECOND), 1.0)
     each, load, delay = (np.rint(part * SECOND) for part in (times.first_each, times.load, times.delay))
     first, step = (np.rint(part * SECOND).astype(np.int64) for part in server.shared_times())
-    requests = np.stack([prefill, each, load, delay, times.steps, times.prompt], axis=1).astype(np.int64)
-    return BatchingInputs(first, np.maximum(step, 1), requests, server.kv_tokens)
+    idle, none = np.zeros(len(prefill)), np.full(len(prefill), -1.0)
+    columns = [prefill, each, load, delay, times.steps, times.prompt, idle, none, none]
+    requests = np.stack(columns, axis=1).astype(np.int64)
+    per_token = [round(part * SECOND * TOKEN) for part in (*server.fit.first[1:3], server.fit.step[3])]
+    kv_blocks = server.kv_tokens // BLOCK
+    return BatchingInputs(first, np.maximum(step, 1), requests, (per_token[0], per_token[1], per_token[2]), kv_blocks)
 
 
 def require_token_server(setting: Setting, server: Server | None) -> None:

@@ -215,7 +215,6 @@ def count_gaps(w: EngineState, pod: int, seconds: float, produced: int) -> None:
     The gap of the token after a prompt is longer by the time of that prompt.
     """
     s, p = w.state, w.pods[pod]
-    p.context += p.generating * produced
     histogram, late = s.latency_edges + s.first_token_edges + 2, min(produced, p.stalled_token)
     if late > 0:
         count_value(w, pod, histogram, s.gap_edges, seconds + p.stall / SECOND, p.generating * late)
@@ -228,21 +227,129 @@ def count_gaps(w: EngineState, pod: int, seconds: float, produced: int) -> None:
 @kernel
 def count_first_token(w: EngineState, pod: int, entered: int) -> None:
     """Count the first token of a request that entered the engine at ``entered``."""
-    s, p = w.state, w.pods[pod]
-    p.generating += 1
-    p.context += state.TOKEN
+    s = w.state
     count_value(w, pod, s.latency_edges + 1, s.first_token_edges, (s.now - entered) / SECOND, state.TOKEN)
 
 
+# KV cache: blocks of 16 tokens, of which a request holds those of its prompt and of its tokens including the next one.
+
+
 @kernel
-def forget_tokens(w: EngineState, pod: int, request: int) -> None:
-    """Remove the tokens of a request that ends from the KV cache."""
-    p, r, tokens = w.pods[pod], w.requests[request], w.tokens[request]
-    p.context -= tokens.prompt_tokens * state.TOKEN
-    if r.first_token > 0:
-        left = tokens.tokens_left * state.TOKEN
-        p.context -= state.TOKEN + p.completed - (r.due - left)
-        p.generating -= 1
+def count_prompt_blocks(w: EngineState, request: int) -> int:
+    """Return the blocks that a request needs to be admitted: those of its prompt and its first token."""
+    return w.tokens[request].prompt_tokens // state.BLOCK + 1
+
+
+@kernel
+def count_blocks(w: EngineState, pod: int, step: int) -> int:
+    """Return the blocks in use after a number of steps of a pod.
+
+    Each step adds a token to every request that generates. Its tokens are ``step`` and a constant, whose multiples of a
+    block are in ``blocks``. The rest is its phase, so requests are counted by phase.
+    """
+    used, first = w.pods[pod].blocks, pod * w.state.count_row + w.state.phases_start
+    for phase in range(state.BLOCK):
+        used += w.counts[first + phase] * ((step + phase + state.BLOCK - 1) // state.BLOCK)
+    return used
+
+
+@kernel
+def hold_blocks(w: EngineState, pod: int, request: int, sign: int) -> None:
+    """Add (1) or remove (-1) the blocks of a request."""
+    r, tokens, p = w.requests[request], w.tokens[request], w.pods[pod]
+    if r.first_token <= 0:
+        p.blocks += sign * count_prompt_blocks(w, request)
+        return
+    constant = tokens.prompt_tokens + 1 + tokens.tokens_left - r.due // state.TOKEN
+    p.blocks += sign * (constant // state.BLOCK)
+    w.counts[pod * w.state.count_row + w.state.phases_start + constant % state.BLOCK] += sign
+
+
+@kernel
+def find_exhaustion(w: EngineState, pod: int) -> int:
+    """Return the completed work of a pod at which its requests need more blocks than the cache has."""
+    s, step = w.state, w.pods[pod].completed // state.TOKEN
+    used, first, each = count_blocks(w, pod, step), pod * s.count_row + s.phases_start, 0
+    for phase in range(state.BLOCK):
+        each += w.counts[first + phase]
+    if each == 0:
+        return state.FAR
+    # In as many steps as a block has tokens, each request needs one block.
+    rounds = max(s.kv_blocks - used, 0) // each
+    used += rounds * each
+    step += rounds * state.BLOCK
+    while used <= s.kv_blocks:
+        step += 1
+        used += w.counts[first + (1 - step) % state.BLOCK]
+    return step * state.TOKEN
+
+
+@kernel
+def link_admitted(w: EngineState, pod: int, request: int) -> None:
+    """Add a request that a pod's server admits."""
+    p, tokens = w.pods[pod], w.tokens[request]
+    tokens.older, tokens.newer = p.last_admitted, -1
+    if tokens.older >= 0:
+        w.tokens[tokens.older].newer = request
+    p.last_admitted = request
+    hold_blocks(w, pod, request, 1)
+
+
+@kernel
+def unlink_admitted(w: EngineState, pod: int, request: int) -> None:
+    """Remove a request that ends or is preempted."""
+    tokens = w.tokens[request]
+    if tokens.older >= 0:
+        w.tokens[tokens.older].newer = tokens.newer
+    if tokens.newer >= 0:
+        w.tokens[tokens.newer].older = tokens.older
+    else:
+        w.pods[pod].last_admitted = tokens.older
+    tokens.first_due = 0
+    hold_blocks(w, pod, request, -1)
+
+
+@kernel
+def preempt_requests(w: EngineState, pod: int) -> None:
+    """Return the requests admitted last to the front of the queue until the blocks suffice.
+
+    They lose their tokens in the cache and will process the prompt and these tokens again.
+    """
+    s, p = w.state, w.pods[pod]
+    bring_work(w, pod)
+    while count_blocks(w, pod, p.completed // state.TOKEN) > s.kv_blocks:
+        request = p.last_admitted
+        r, tokens = w.requests[request], w.tokens[request]
+        produced, left = 0, tokens.tokens_left
+        if r.first_token > 0:
+            # A token is left to produce.
+            produced = min(left + 1 + p.completed // state.TOKEN - r.due // state.TOKEN, left)
+        stop_request(w, pod, request)
+        if produced > 0:
+            r.first_token = -r.first_token
+        tokens.tokens_left = left - produced
+        tokens.prompt_tokens += produced
+        tokens.prefill += produced * s.prefill_token // state.TOKEN
+        tokens.prefill_each += produced * s.prefill_each_token // state.TOKEN
+        tokens.delay += produced * s.delay_token // state.TOKEN
+        if p.first_waiting < 0:
+            p.last_waiting = request
+        r.next = p.first_waiting
+        p.first_waiting = request
+        s.queued += 1
+        s.preemptions += 1
+    reschedule_departure(w, pod)
+
+
+@kernel
+def drop_void_departures(w: EngineState) -> None:
+    """Remove void departures, which preemptions make without limit, before they fill the heap."""
+    s, heap, count = w.state, w.heap, w.state.departures
+    s.departures = 0
+    for index in range(count):
+        at, request = heap[2 * index], heap[2 * index + 1]
+        if not is_void(w, at, request):
+            push_departure(s, heap, at, request)
 
 
 @hot_kernel
@@ -281,15 +388,22 @@ def link_request(w: EngineState, pod: int, request: int) -> None:
 def produce_first_token(w: EngineState, request: int) -> bool:
     """Record the first token of a batching server's request, and let it generate the others; False if there are none."""
     r = w.requests[request]
-    pod, left = r.pod, w.tokens[request].tokens_left
-    r.first_token = w.state.now
+    pod, left, is_first = r.pod, w.tokens[request].tokens_left, r.first_token == 0
+    is_limited = w.state.kv_blocks > 0
     bring_work(w, pod)
+    if is_limited:
+        hold_blocks(w, pod, request, -1)
+    r.first_token = w.state.now if is_first else -r.first_token
     if w.state.first_token_edges > 0:
+        w.pods[pod].generating += 1
+    if w.state.first_token_edges > 0 and is_first:
         # The engine does not see a request that waits in queue-proxy.
         held_back = 0 < w.state.limit <= w.state.slots
         count_first_token(w, pod, r.began if held_back else r.due)
     r.due = w.pods[pod].completed + left * state.TOKEN
     link_request(w, pod, request)
+    if is_limited:
+        hold_blocks(w, pod, request, 1)
     if left > 0:
         reschedule_departure(w, pod)
     return left > 0
@@ -304,7 +418,8 @@ def begin_request(w: EngineState, pod: int, request: int) -> None:
         bring_work(w, pod)
     change_load(w, pod, 1)
     r.is_running = True
-    r.began = now
+    if r.began < 0:
+        r.began = now
     if w.state.server_kind == state.BATCHING:
         tokens = w.tokens[request]
         p.load += tokens.load
@@ -314,11 +429,12 @@ def begin_request(w: EngineState, pod: int, request: int) -> None:
         # A request's own prompt does not delay its outputs.
         stalled = max(p.stalled_until, now) + delay
         p.stalled_until = stalled if running > 1 else min(stalled, first)
-        if w.state.first_token_edges > 0:
-            p.context += tokens.prompt_tokens * state.TOKEN
-            if p.generating > 0:
-                p.stall += delay
-                p.stalled_token = state.TOKEN
+        if w.state.first_token_edges > 0 and p.generating > 0:
+            p.stall += delay
+            p.stalled_token = state.TOKEN
+        if w.state.kv_blocks > 0:
+            link_admitted(w, pod, request)
+            tokens.first_due = first
         push_departure(w.state, w.heap, first, request)
     elif moving:
         r.due = p.completed + r.work * state.SPEED
@@ -335,8 +451,10 @@ def stop_request(w: EngineState, pod: int, request: int) -> None:
         bring_work(w, pod)
     if w.state.server_kind == state.BATCHING:
         w.pods[pod].load -= w.tokens[request].load
-        if w.state.first_token_edges > 0:
-            forget_tokens(w, pod, request)
+        if w.state.first_token_edges > 0 and r.first_token > 0:
+            w.pods[pod].generating -= 1
+        if w.state.kv_blocks > 0:
+            unlink_admitted(w, pod, request)
     if w.state.server_kind == state.BY_CONCURRENCY or r.first_token > 0:
         after, before = r.next, r.previous
         if before >= 0:
@@ -370,6 +488,12 @@ def reschedule_departure(w: EngineState, pod: int) -> None:
         if r.due <= due and (r.due < due or request < earliest):
             earliest, due = request, r.due
         request = r.next
+    if w.state.kv_blocks > 0:
+        if w.state.departures >= 3 * len(requests):
+            drop_void_departures(w)
+        exhaustion = find_exhaustion(w, pod)
+        p.is_exhausted = exhaustion < due
+        due = min(due, exhaustion)
     missing = p.completed - due
     if w.state.server_kind == state.BATCHING:
         at = max(p.completed_at, p.stalled_until) - min(0, missing * get_step_time(w, pod) // state.TOKEN)
@@ -387,8 +511,8 @@ def is_void(w: EngineState, at: int, request: int) -> bool:
     r = w.requests[request]
     if r.finished != 0 or w.state.server_kind == state.CONSTANT:
         return r.finished != 0
-    if w.state.server_kind == state.BATCHING and r.first_token == 0:
-        return False
+    if w.state.server_kind == state.BATCHING and r.first_token <= 0:
+        return w.state.kv_blocks > 0 and w.tokens[request].first_due != at
     p = w.pods[r.pod]
     return p.next_done != at or p.next_request != request
 
@@ -418,7 +542,7 @@ def enter_pod(w: EngineState, pod: int, request: int, proxied: bool) -> bool:
     s.inside += 1
     r.pod = pod
     r.due = s.now
-    if s.slots > 0 and p.running >= s.slots:
+    if s.kv_blocks > 0 or (s.slots > 0 and p.running >= s.slots):
         r.next = -1
         if p.first_waiting < 0:
             p.first_waiting = request
@@ -426,10 +550,33 @@ def enter_pod(w: EngineState, pod: int, request: int, proxied: bool) -> bool:
             w.requests[p.last_waiting].next = request
         p.last_waiting = request
         s.queued += 1
+        if s.kv_blocks > 0 and admit_waiting(w, pod):
+            schedule_departure(w, pod)
     else:
         begin_request(w, pod, request)
         schedule_departure(w, pod)
     return True
+
+
+@hot_kernel
+def admit_waiting(w: EngineState, pod: int) -> bool:
+    """Let a pod's server admit waiting requests in their order, and return whether it admitted any."""
+    s, p, admits = w.state, w.pods[pod], False
+    while p.first_waiting >= 0 and (s.slots == 0 or p.running < s.slots):
+        waiting = p.first_waiting
+        if w.requests[waiting].finished == 0:
+            if s.kv_blocks > 0:
+                bring_work(w, pod)
+                used = count_blocks(w, pod, p.completed // state.TOKEN)
+                if used + count_prompt_blocks(w, waiting) > s.kv_blocks:
+                    break
+            s.queued -= 1
+            admits = True
+            p.first_waiting = w.requests[waiting].next
+            begin_request(w, pod, waiting)
+        else:
+            p.first_waiting = w.requests[waiting].next
+    return admits
 
 
 @hot_kernel
@@ -456,16 +603,13 @@ def finish_request(w: EngineState, request: int, lost: bool) -> None:
     s.inside -= 1
     if r.is_running:
         stop_request(w, pod, request)
-        while p.first_waiting >= 0 and (s.slots == 0 or p.running < s.slots):
-            waiting = p.first_waiting
-            p.first_waiting = w.requests[waiting].next
-            if w.requests[waiting].finished == 0:
-                s.queued -= 1
-                begin_request(w, pod, waiting)
+        admit_waiting(w, pod)
         schedule_departure(w, pod)
     else:
         # The request stays in the pod's list and is skipped there.
         s.queued -= 1
+        if s.kv_blocks > 0 and admit_waiting(w, pod):
+            schedule_departure(w, pod)
     if p.is_drained and p.inside == 0:
         end_pod(w, pod)
     if proxied:

@@ -38,6 +38,7 @@ from ebbtide.simulator.engine.pods import (
     leave_activator,
     notify_observer,
     pop_departure,
+    preempt_requests,
     produce_first_token,
     reckon,
     set_replicas,
@@ -395,12 +396,13 @@ def advance(w: EngineState, k: ScalerState, until: int) -> None:
             if not lost:
                 request = w.heap[1]
                 pop_departure(s, w.heap)
-                if (
-                    s.server_kind == state.BATCHING
-                    and requests[request].first_token == 0
-                    and produce_first_token(w, request)
-                ):
-                    continue
+                if s.server_kind == state.BATCHING:
+                    if requests[request].first_token <= 0:
+                        if produce_first_token(w, request):
+                            continue
+                    elif w.pods[requests[request].pod].is_exhausted:
+                        preempt_requests(w, requests[request].pod)
+                        continue
             finish_request(w, request, lost)
         elif at_expiry == at:
             expire_request(w, oldest)

@@ -20,6 +20,7 @@ from ebbtide.core.autoscaler import kpa
 from ebbtide.core.autoscaler.arithmetic import SECOND, to_nanoseconds
 from ebbtide.core.autoscaler.kernel import Floats, Ints, kernel
 from ebbtide.core.autoscaler.reconciler import ReconcileRules
+from ebbtide.simulator.traffic import measured
 
 #: Probe interval of the activator, 200 ms: it detects a new pod at the next multiple.
 PROBE: Final = SECOND // 5
@@ -38,6 +39,8 @@ FAR: Final = 1 << 62
 SPEED: Final = 4096
 #: Resolution of a batching server's progress: the value of one token.
 TOKEN: Final = 65536
+#: Tokens of a block of the KV cache.
+BLOCK: Final = measured.BLOCK
 #: Kinds of servers: constant speed, a speed by concurrency, and steps that produce one token for each request.
 CONSTANT, BY_CONCURRENCY, BATCHING = range(3)
 TICK: Final = to_nanoseconds(kpa.TICK_INTERVAL)
@@ -118,12 +121,12 @@ class RequestRow:
     is_cold: bool = False
     """True if no pod was ready at its arrival."""
     first_token: int = 0
-    """Time of its first token; 0 before it, and without a batching server."""
+    """Time of its first token; 0 before it, and without a batching server. Negated from a preemption until its next token."""
 
 
 @dataclass(slots=True)
 class TokenRow:
-    """Token times of a request to a batching server."""
+    """Token times of a request to a batching server. A preemption makes the tokens that it has produced part of its prompt."""
 
     prefill: int
     """Time to first token, without the part that is shared."""
@@ -136,6 +139,11 @@ class TokenRow:
     tokens_left: int
     """Tokens after the first one."""
     prompt_tokens: int
+    first_due: int
+    """For a limited KV cache, the time when its prompt will be processed; 0 while it waits."""
+    older: int
+    newer: int
+    """For a limited KV cache, its neighbors in the order in which its pod's server admitted them."""
 
 
 @dataclass(slots=True)
@@ -204,8 +212,12 @@ class PodRow:
     """For a batching server, the time until which prompts delay its outputs."""
     generating: int = 0
     """For metrics of tokens, the requests that generate."""
-    context: int = 0
-    """Tokens in the KV cache, in units of 1/``TOKEN``."""
+    blocks: int = 0
+    """For a limited KV cache, the blocks that do not depend on the pod's steps (``count_blocks``)."""
+    last_admitted: int = -1
+    """The request that was admitted last."""
+    is_exhausted: bool = False
+    """True if ``next_done`` is the time when the cache has too few blocks, not the end of ``next_request``."""
     stall: int = 0
     """Time of the prompts since the last token."""
     stalled_token: int = 0
@@ -266,8 +278,15 @@ class EngineNumbers:
     first_token_edges: int
     gap_edges: int
     """Number of edges of each histogram; 0 without the metrics of it."""
+    phases_start: int
     count_row: int
-    """Length of a pod's row of ``counts``."""
+    """Length of the histograms in a pod's row of ``counts``, and of the row."""
+    kv_blocks: int
+    """Blocks of the KV cache, 0 if it is not limited."""
+    prefill_token: int
+    prefill_each_token: int
+    delay_token: int
+    """Time that each token of a prompt adds to ``prefill``, ``prefill_each`` and ``delay``, in units of 1/``TOKEN``."""
     # The current time, and the times of the next events.
     now: int = 0
     reckoned: int
@@ -286,6 +305,7 @@ class EngineNumbers:
     working: int = 0
     utilization: int = 0
     departures: int = 0
+    preemptions: int = 0
     ticks: int = 0
     # Pods, and their rows.
     created: int = 0
@@ -376,7 +396,7 @@ class EngineState(NamedTuple):
     counts: Ints
     """Histograms of pods, if metrics scale them: response times, then times to first token and gaps between tokens.
 
-    The last two count in units of 1/``TOKEN``.
+    The last two count in units of 1/``TOKEN``. For a limited KV cache, the requests by phase follow (``count_blocks``).
     """
     observer: Observer | None
 

@@ -19,6 +19,7 @@ measurements required (partial pooling).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -40,6 +41,8 @@ TABLE: Final = Path(__file__).with_name("gpu_servers.json")
 REACH: Final = 2.0
 #: Maximum share of the requests beyond ``REACH``.
 MOST_BEYOND: Final = 0.05
+#: Tokens of a block of the KV cache: vLLM's default.
+BLOCK: Final = 16
 #: Relative difference from measured token counts up to which the errors at these counts apply.
 NEAR: Final = 0.1
 
@@ -197,6 +200,12 @@ class BatchingServer(Server):
             raise ServerError(
                 f"{format_percent(beyond.mean())} of the requests have more than {REACH:g} times the measured tokens (prompt "
                 f"{self.fit.prompt.high:,.0f}, output {self.fit.output.high:,.0f}): use llm: with your own times"
+            )
+        tokens, size = prompt + np.maximum(output, 1.0), self.kv_tokens // BLOCK * BLOCK
+        if self.kv_tokens and len(tokens) and tokens.max() > size:
+            raise ServerError(
+                f"a request has {tokens.max():,.0f} tokens and the KV cache holds {size:,}: set kv to at least "
+                f"{math.ceil(tokens.max() / BLOCK) * BLOCK}"
             )
         # Only the ratio is limited: below the range, 1 / output would grow without bound.
         counted = np.maximum(output, self.fit.output.low)
