@@ -172,6 +172,7 @@ def test_cache_equals_reference(seed: int) -> None:
     assert traffic.times + result.latency == pytest.approx(ended, abs=_RESOLUTION)
     began, first = ([times[number] for number in range(len(ended))] for times in (reference.began, reference.first))
     assert traffic.times + result.wait == pytest.approx(began, abs=_RESOLUTION)
+    assert result.first_token is not None
     assert traffic.times + result.first_token == pytest.approx(first, abs=_RESOLUTION)
     assert run.world.state.preemptions == reference.preempted
     assert run.sums.queued / SECOND == pytest.approx(reference.waited, abs=_RESOLUTION * len(ended))

@@ -127,6 +127,33 @@ def test_traffic_beyond_the_measured_range() -> None:
         server.token_times(TrafficTrace("plain", np.zeros(1)))
 
 
+def test_speeds_of_the_user_scale_a_server() -> None:
+    text = "gpu:h200/llama-3.1-70b/vllm,tp=4"
+    plain, scaled_server = (parse_server(text + more) for more in ("", ",prefill=20000,decode=50"))
+    assert isinstance(plain, BatchingServer)
+    assert isinstance(scaled_server, BatchingServer)
+    before, after = plain.fit, scaled_server.fit
+    assert after.first[1] == pytest.approx(1 / 20_000)
+    assert after.step[0] + after.step[1] == pytest.approx(1 / 50)
+    # The other parts keep their proportions: those of prompts, and those of steps.
+    prompts, steps = (
+        [new / old for new, old in zip(*pair, strict=True)]
+        for pair in (
+            ((*after.first, *after.step[3:]), (*before.first, *before.step[3:])),
+            (after.step[:3], before.step[:3]),
+        )
+    )
+    assert prompts == pytest.approx([prompts[0]] * 7)
+    assert steps == pytest.approx([steps[0]] * 3)
+    notes = [server.notes(constant_traffic(10, 1.0, 1000, 100))[1] for server in (plain, scaled_server)]
+    assert notes[0].endswith("(median, 90th percentile)")
+    assert "unknown" in notes[1]
+    assert parse_server(text + ",prefill=0") == plain
+    for value in ("-1", "inf", "nan"):
+        with pytest.raises(ServerError, match="invalid prefill or decode"):
+            parse_server(text + f",decode={value}")
+
+
 # Engine.
 
 

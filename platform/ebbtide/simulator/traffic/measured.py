@@ -187,6 +187,8 @@ class BatchingServer(Server):
     engine: str
     """The engine with its version."""
     tokens: tuple[int, int] | None = None
+    is_calibrated: bool = False
+    """True if its times were scaled to speeds of the user, so that the errors of the measurements do not apply."""
     kv_tokens: int = 0
     """Tokens that the KV cache holds, 0 if unknown."""
 
@@ -269,14 +271,30 @@ class BatchingServer(Server):
             )
         ]
         share = f"{format_percent(inside)} of the requests are in this range, {format_percent(near)} have measured token counts"
+        if self.is_calibrated:
+            errors = ["unknown, because prefill or decode scales the times"]
         return (
             f"the server was measured with {self.engine}, {ranges}; {share}",
-            f"errors {'; '.join(errors)} (median, 90th percentile)",
+            f"errors {'; '.join(errors)}" + ("" if self.is_calibrated else " (median, 90th percentile)"),
         )
 
 
 def _format_errors(errors: ErrorShares) -> str:
     return f"{format_percent(errors.median)}, {format_percent(errors.p90)}"
+
+
+def calibrate_fit(fit: ServingFit, prefill: float, decode: float) -> ServingFit:
+    """Scale a fit to a replica's speeds in tokens per second, 0 to keep it.
+
+    ``prefill`` is that of processing a long prompt, and ``decode`` that of one request alone. Raises ServerError.
+    """
+    if not (0 <= prefill < math.inf and 0 <= decode < math.inf):
+        raise ServerError("invalid prefill or decode: must be tokens per second above 0")
+    by_prompt = 1 / (fit.first[1] * prefill) if prefill else 1.0
+    by_step = 1 / ((fit.step[0] + fit.step[1]) * decode) if decode else 1.0
+    first = tuple(part * by_prompt for part in fit.first)
+    step = (*(part * by_step for part in fit.step[:3]), *(part * by_prompt for part in fit.step[3:]))
+    return fit._replace(first=first, step=step)
 
 
 def find_entry(gpu: str, model: str, engine: str, options: Mapping[str, str]) -> ServerEntry:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ebbtide.core.units import format_duration, parse_duration
 from ebbtide.simulator.data import TrafficTrace
-from ebbtide.simulator.traffic.measured import BatchingServer, find_entry
+from ebbtide.simulator.traffic.measured import BatchingServer, calibrate_fit, find_entry
 from ebbtide.simulator.traffic.server_model import MAX_CONCURRENCY, Server, ServerError, require_tokens
 
 _KINDS: Final = ("fixed", "lognormal", "llm", "gpu")
@@ -170,16 +170,18 @@ def _make_measured_server(text: str, options: dict[str, str], slots: int | None)
     overhead = parse_duration(options.pop("overhead", "0"))
     kv_tokens = _parse_whole_number(options.pop("kv", "0"))
     entry = find_entry(gpu, model, engine, {name: options.pop(name) for name in ("tp", "precision") if name in options})
+    speeds = [_parse_number(options.pop(name, "0")) for name in ("prefill", "decode")]
     if options:
         raise ServerError(
-            f"unknown options of gpu: {', '.join(options)}; it accepts tp, precision, max, tokens, kv, util and "
-            "overhead"
+            f"unknown options of gpu: {', '.join(options)}; it accepts tp, precision, max, tokens, kv, prefill, decode, "
+            "util and overhead"
         )
     most = int(entry.fit.concurrency.high)
     if slots is not None and not 1 <= slots <= most:
         raise ServerError(f"invalid max={slots}: at most {most} concurrent requests were measured; use 1 to {most}")
     return BatchingServer(
-        fit=entry.fit,
+        fit=calibrate_fit(entry.fit, *speeds),
+        is_calibrated=any(speeds),
         errors=entry.errors,
         engine=f"{entry.engine} (version {entry.version})",
         tokens=tokens,
