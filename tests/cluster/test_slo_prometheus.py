@@ -93,7 +93,8 @@ def test_a_history_matches_the_recording(source: Any) -> None:
 
 
 def test_the_histories_of_many_workloads_have_the_load_of_each_revision() -> None:
-    owner, loads = dict(zip(queries.AUTOSCALER.owner, CHAT, strict=True)), {"chat-00001": 1.2, "chat-00002": 0.4}
+    loads = {"chat-00001": 1.2, "chat-00002": 0.4}
+    owner: dict[str, str] = dict(zip(queries.AUTOSCALER.owner, CHAT, strict=True))
 
     def answer(path: str, query: dict[str, str]) -> Answer:
         if "kn_revision_name" not in query["query"]:

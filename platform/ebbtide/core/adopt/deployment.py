@@ -17,6 +17,7 @@ from ebbtide.core.adopt.view import filter_mappings, filter_strings
 from ebbtide.core.base import keys, metrics, quantities
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
 from ebbtide.core.base.paths import get_at
+from ebbtide.core.spec.rules.containers import CONTAINER_FIELDS
 from ebbtide.core.translation.engines import ENGINES, Engine, find_engine, read_port
 from ebbtide.core.translation.objects import Object, prune_nulls
 from ebbtide.core.translation.serving.reserved import REFUSED
@@ -39,11 +40,8 @@ OF_POD: Final = frozenset({
     "containers", "initContainers", "volumes", "serviceAccountName", "imagePullSecrets", "enableServiceLinks",
     "automountServiceAccountToken", "affinity", "topologySpreadConstraints", "nodeSelector", "runtimeClassName", "tolerations", "securityContext", "priorityClassName", "schedulerName",
 })
-OF_CONTAINER: Final = frozenset({
-    "name", "image", "imagePullPolicy", "command", "args", "workingDir", "ports", "env", "envFrom", "resources", "securityContext",
-    "terminationMessagePath", "terminationMessagePolicy", "volumeMounts", "livenessProbe", "readinessProbe", "startupProbe",
-})
 # fmt: on
+OF_CONTAINER: Final = CONTAINER_FIELDS - {"lifecycle", "restartPolicy"}
 PROBES: Final = ("readinessProbe", "livenessProbe", "startupProbe")
 _CORE: Final = "Kubernetes core/v1"
 _APPS: Final = "Kubernetes apps/v1 DeploymentSpec"
