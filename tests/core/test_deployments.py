@@ -130,6 +130,18 @@ def make_pods_metric(name: str, amount: str) -> dict[str, Any]:
     return {"type": "Pods", "pods": {"metric": {"name": name}, "target": {"averageValue": amount}}}
 
 
+def test_no_fix_stops_a_service_that_clients_use() -> None:
+    deployment = make_deployment()
+    name, labels = deployment["metadata"]["name"], deployment["spec"]["template"]["metadata"]["labels"]
+    for service, is_same in ((name, True), ("front", False)):
+        object_ = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": service}}
+        documents = load(deployment, object_ | {"spec": {"selector": labels, "ports": [{"port": 8000}]}})
+        (problem,) = documents[1].problems
+        assert problem.code == "IMP013"
+        assert ("another metadata.name" in problem.fix) == is_same
+        assert problem.fix.endswith("then")
+
+
 @pytest.mark.parametrize(
     ("scaler", "scaling", "lost"),
     [

@@ -81,7 +81,11 @@ def _read(
         is_service = companion.other.kind == "Service"
         fields = "; without a place in it: " + ", ".join(lost) if lost else ""
         message = f"the spec of {name} replaces {_name(companion.other.data)}{fields}"
-        fix = f"let its clients use the address of {name}, and delete it before you apply the spec"
+        if get_at(companion.other.data, "metadata", "name") == name:
+            # Knative creates a Service with the name of the workload.
+            fix = "apply the spec with another metadata.name, let the clients use its address, and delete this object then"
+        else:
+            fix = f"let its clients use the address of {name}, and delete it then"
         if not is_service:
             chosen = result.inference.spec.autoscaling.metric is not None
             fix = f"{'compare' if chosen else 'choose a metric in'} autoscaling of the spec, and delete this object"
