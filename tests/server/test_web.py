@@ -21,6 +21,7 @@ import situations
 from ebbtide.cluster.client.protocol import KNATIVE, KSERVE, NAMESPACE, QUEUE, MissingError
 from ebbtide.cluster.read import status
 from ebbtide.cluster.read.inventory import parse_timestamp
+from ebbtide.cluster.read.scaling_state import ScalingMetric
 from ebbtide.cluster.slo.source import (
     SHARED_SERIES,
     History,
@@ -330,6 +331,15 @@ def test_a_slow_request_is_cut_off_and_marked(peaks: list[tuple[int, float]], ce
     p95, p99, _ = map(chart.svg_path, chart.curves)
     assert ("V-" in p99 or " -" in p99) is bool(peaks)
     assert " -" not in p95
+
+
+@pytest.mark.parametrize(("metric", "shows"), [("concurrency", True), ("latency", False), ("gpu-utilization", False)])
+def test_the_requests_behind_a_floor_are_not_shown_as_its_metric(metric: str, *, shows: bool) -> None:
+    series = {name: (SeriesPoint(0, 1.2), SeriesPoint(5, 1.4)) for name in ("stable", "panic", "target", "p95")}
+    scaled = status.Status("chat", "team-a", "", "Knative Service", "Running", "", metric=ScalingMetric(metric, "1000"))
+    charts = make_workload_charts(History(Ref("team-a", "chat"), series), None, scaled, MetricNames())
+    assert ("load" in charts) is shows
+    assert "latency" in charts
 
 
 def test_a_chart_is_drawn_in_one_pass_over_its_values() -> None:

@@ -448,6 +448,9 @@ def make_workload_charts(history: History, slo: Slo | None, row: Status, names: 
         for by_time in [{point.time: point.value for point in points}]
     }
     whole = row.metric is not None and row.metric.name in WHOLE and "ready" in exact
+    if row.metric is not None and row.metric.name not in WHOLE and "panic" in exact:
+        # Only the KPA has a panic window. Behind the floor of Ebbtide's controller it measures requests, not this metric.
+        exact = {name: column for name, column in exact.items() if name not in {"stable", "panic", "target"}}
     if whole:
         exact |= _total_load(exact)
     load_unit = ""
