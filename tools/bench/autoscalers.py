@@ -21,10 +21,11 @@ import ast
 import csv
 import json
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
@@ -448,6 +449,49 @@ def read_client(file: Path, hours: float, start: float, factor: float = 1.0) -> 
     )
 
 
+class Mean(NamedTuple):
+    """Result of an autoscaler with one start-up time: traces that meet the SLO, all traces, and GPU-hours relative to the bound."""
+
+    kept: int
+    count: int
+    ratio: float
+    """Geometric mean."""
+
+
+def draw_picture(means: Mapping[str, Mapping[float, Mean]]) -> str:
+    """Return a picture as SVG: a row for each autoscaler, a point for each start-up time, hollow if a trace misses the SLO."""
+    left, width, row_height, top = 250, 400, 34, 50
+    largest = max(mean.ratio for row in means.values() for mean in row.values())
+
+    def place(ratio: float) -> float:
+        return left + width * math.log(ratio) / math.log(max(largest, 2) * 1.1)
+
+    height = top + row_height * len(means) + 50
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 40}" height="{height}" font-family="sans-serif" font-size="13">',
+        '<title>GPU-hours of each autoscaler relative to the work</title><rect width="100%" height="100%" fill="#fff"/>',
+        '<text x="16" y="20">GPU-hours as a multiple of the work itself; a start of 15 s (small point) to 180 s (large)</text>',
+    ]
+    for ratio in (1, 2, 4, 8, 16):
+        if ratio <= largest * 1.1:
+            x = place(ratio)
+            lines.append(
+                f'<path d="M{x:.1f} {top - 14}V{height - 40}" stroke="#ccc"/><text x="{x:.1f}" y="{top - 18}" text-anchor="middle">{ratio}</text>'
+            )
+    for index, (name, row) in enumerate(means.items()):
+        y = top + row_height * index + row_height / 2
+        lines.append(f'<text x="{left - 16}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>')
+        for size, mean in enumerate(row.values()):
+            fill = "#0b6e6e" if mean.kept == mean.count else "#fff"
+            lines.append(
+                f'<circle cx="{place(mean.ratio):.1f}" cy="{y:.1f}" r="{4 + 1.5 * size:g}" fill="{fill}" fill-opacity="0.6" stroke="#0b6e6e"/>'
+            )
+    lines.append(
+        f'<text x="16" y="{height - 14}">A filled point: the first token is in time for 95% of the requests of every trace.</text></svg>'
+    )
+    return "\n".join(lines) + "\n"
+
+
 def halve(traffic: TrafficTrace) -> tuple[TrafficTrace, TrafficTrace]:
     """Return both halves of a trace."""
     middle = traffic.seconds / 2
@@ -458,14 +502,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="the folder data/language of ServeGen")
     parser.add_argument("--azure", type=Path, help="AzureLLMInferenceTrace_conv.csv of Azure/AzurePublicDataset")
-    parser.add_argument("--clients", nargs="+", default=CLIENTS, metavar="CLIENT", help="as in m-large/chunk-12")
+    parser.add_argument("--clients", nargs="*", default=CLIENTS, metavar="CLIENT", help="as in m-large/chunk-12")
     parser.add_argument("--hours", type=float, default=2.0)
     parser.add_argument("--start", type=float, default=8 * HOUR, help="first second of the clients' traces")
     parser.add_argument("--start-ups", type=float, nargs="+", default=START_UPS)
+    parser.add_argument("--picture", type=Path, help="write the means as SVG")
     options = parser.parse_args()
     server = parse_server(SERVER)
     assert isinstance(server, BatchingServer)
-    server = replace(server)
     rows = list_autoscalers(server, profiles.load_built_in("full"))
     files = [options.folder / f"{client}-trace.csv" for client in options.clients]
     traces = []
@@ -496,12 +540,16 @@ def main() -> int:
                     format_percent(score.kept),
                 )
                 print(f"| {' | '.join(cells)} | {score.hours:.1f} | {score.hours / bound:.2f} |", flush=True)
+    means: dict[str, dict[float, Mean]] = {row.name: {} for row in rows}
     for seconds in options.start_ups:
         for row in rows:
             pairs = totals[row.name, seconds]
             kept = sum(share >= SHARE for share, _ in pairs)
-            mean = math.exp(sum(math.log(ratio) for _, ratio in pairs) / len(pairs))
-            print(f"{seconds:g} s, {row.name}: {kept} of {len(pairs)} traces meet the SLO, {mean:.2f} times the bound")
+            ratio = math.exp(sum(math.log(each) for _, each in pairs) / len(pairs))
+            means[row.name][seconds] = Mean(kept, len(pairs), ratio)
+            print(f"{seconds:g} s, {row.name}: {kept} of {len(pairs)} traces meet the SLO, {ratio:.2f} times the bound")
+    if options.picture:
+        options.picture.write_text(draw_picture(means))
     return 0
 
 
