@@ -453,7 +453,7 @@ class Mean(NamedTuple):
     """Result of an autoscaler with one start-up time: traces that meet the SLO, all traces, and GPU-hours relative to the bound."""
 
     kept: int
-    count: int
+    traces: int
     ratio: float
     """Geometric mean."""
 
@@ -482,7 +482,7 @@ def draw_picture(means: Mapping[str, Mapping[float, Mean]]) -> str:
         y = top + row_height * index + row_height / 2
         lines.append(f'<text x="{left - 16}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>')
         for size, mean in enumerate(row.values()):
-            fill = "#0b6e6e" if mean.kept == mean.count else "#fff"
+            fill = "#0b6e6e" if mean.kept == mean.traces else "#fff"
             lines.append(
                 f'<circle cx="{place(mean.ratio):.1f}" cy="{y:.1f}" r="{4 + 1.5 * size:g}" fill="{fill}" fill-opacity="0.6" stroke="#0b6e6e"/>'
             )
