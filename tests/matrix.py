@@ -30,6 +30,7 @@ ROUTES: Final = [
 ]
 #: The query of a read, if it needs more than its path.
 QUERIES: Final = {
+    "incident": {"at": "20m"},
     "metrics": {"metricType": "LATENCY", "start": "2027-01-15T07:00:00Z", "end": "2027-01-15T08:00:00Z"},
 }
 #: Paths with a body that only translate: every authenticated user may call them, and they read nothing from the cluster.

@@ -94,12 +94,12 @@ def test_a_history_matches_the_recording(source: Any) -> None:
 
 def test_the_histories_of_many_workloads_have_the_load_of_each_revision() -> None:
     loads = {"chat-00001": 1.2, "chat-00002": 0.4}
-    owner: dict[str, str] = dict(zip(queries.AUTOSCALER.owner, CHAT, strict=True))
+    owner = dict[str, str](zip(queries.AUTOSCALER.owner, CHAT, strict=True))
 
     def answer(path: str, query: dict[str, str]) -> Answer:
         if "kn_revision_name" not in query["query"]:
             return recorded()(path, query)
-        rows = [
+        rows: list[Any] = [
             {"metric": {**owner, "kn_revision_name": name}, "values": [[int(END), f"{load}"]]}
             for name, load in loads.items()
         ]

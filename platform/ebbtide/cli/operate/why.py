@@ -50,7 +50,7 @@ def run(options: Options) -> int:
 
 @connection.profile_command
 def _explain(cluster: connection.Cluster, options: Options, profile: Profile) -> int:
-    return _print(
+    return _write_answer(
         _explain_past(cluster, options, profile) if options.at else _explain_now(cluster, options, profile), options
     )
 
@@ -90,7 +90,7 @@ def _explain_now(cluster: connection.Cluster, options: Options, profile: Profile
     return explanation
 
 
-def _print(explanation: Incident | Why, options: Options) -> int:
+def _write_answer(explanation: Incident | Why, options: Options) -> int:
     if options.output != "text":
         terminal.write_data(explanation, options.output)
         return 0

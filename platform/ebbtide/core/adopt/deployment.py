@@ -200,7 +200,7 @@ def rewrite(deployment: Object, related: list[Object]) -> Adoption:
     annotations = {keys.MIN_SCALE: str(scaling.minimum), keys.MAX_SCALE: str(scaling.maximum)}
     if scaling.metric:
         annotations |= {keys.CLASS: keys.CLASS_HPA, keys.METRIC: scaling.metric, keys.TARGET: scaling.target}
-    if scaling.metric not in {"", "cpu"}:
+    if scaling.metric and metrics.find_resource_metric(scaling.metric) is None:
         # A spec with a metric of the server renders them, so that Prometheus scrapes it.
         port = next((row.port for row in ENGINE_METRICS if row.engine == engine.name), 0) or served
         annotations |= {keys.SCRAPE: "true", keys.SCRAPE_PORT: str(port)}
