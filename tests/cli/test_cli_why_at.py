@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,10 +13,12 @@ pytest.importorskip("numpy", reason="the simulator needs it")
 from test_cli_report import PRICED
 
 from ebbtide.cli import main
-from ebbtide.cluster.read.incident import Evidence, find_cause
+from ebbtide.cluster.read.incident import Evidence, collect_evidence, find_cause
+from ebbtide.cluster.read.past import PastDecisions
 from ebbtide.cluster.slo.pages import format_moment, parse_moment
 from ebbtide.cluster.slo.replay import move_to_arrivals
 from ebbtide.cluster.slo.source import History, Ref, SeriesPoint
+from ebbtide.core.spec.serving import Slo
 from live_cluster import connected, simulated, spec, workload
 from recorded import RecordedSource
 
@@ -156,3 +159,15 @@ def test_an_event_of_the_time_is_the_detail_of_its_cause() -> None:
     assert find_cause(live, blind, 10.0) == ("target", "")
     assert find_cause(live, blind._replace(is_slow=False), 10.0) == ("none", "")
     assert find_cause(live, None) == ("unknown", "")
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_unknown_desired_replicas_are_not_none(*, is_known: bool) -> None:
+    series = {"ready": 1.0, "rate": 2.0, "p95": 9.0, **({"wanted": 3.0} if is_known else {})}
+    history = History(Ref("a", "chat"), {name: (SeriesPoint(900.0, value),) for name, value in series.items()})
+    live: Any = SimpleNamespace(hpas=(), events=())
+    evidence = collect_evidence(
+        live, history, PastDecisions(()), 900.0, Slo.model_validate({"p95LatencyMilliseconds": 500})
+    )
+    assert (evidence is not None) == is_known
+    assert (find_cause(live, evidence)[0] == "unknown") != is_known

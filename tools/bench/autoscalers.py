@@ -205,7 +205,6 @@ def step_saturation(pods: Sequence[PodLoad], cache: float, queue: float, spare_c
 class Keda(PodRule):
     """KEDA with external metrics, which are averages per replica: the HPA that it creates decides."""
 
-    spec: hpa.HpaSpec | None = None
     scaler: hpa.HorizontalAutoscaler | None = None
 
     def list_targets(self) -> tuple[float, ...]:

@@ -235,7 +235,9 @@ def collect_evidence(
     }
     ready, wanted, stable = (series.get(name, {}) for name in ("ready", "wanted", "stable"))
     limits = {"p95": slo and slo.p95_latency_milliseconds, "mean": slo and slo.mean_latency_milliseconds}
-    around = [moment for moment in ready if time - BEFORE_SECONDS <= moment <= time + AFTER_SECONDS]
+    around = [
+        moment for moment in ready if moment in wanted and time - BEFORE_SECONDS <= moment <= time + AFTER_SECONDS
+    ]
     if not around or not series.get("rate"):
         return None
     is_limited = any(limits.values())
