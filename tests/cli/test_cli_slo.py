@@ -134,6 +134,8 @@ def test_a_report_without_workloads_is_complete_and_empty(run: Any, profile: Pat
         ("-A", "--rules", "x.yaml"),
         ("-p", "shop", "--rules", "x.yaml"),
         ("--label", "release=prometheus"),
+        ("--page", "https://ebbtide.example.com"),
+        ("--page", "ebbtide.example.com", "--rules", "x.yaml"),
         ("--label", "release", "--rules", "x.yaml"),
         ("--label", "a b=c", "--rules", "x.yaml"),
         ("--label", "release=a b", "--rules", "x.yaml"),

@@ -38,14 +38,16 @@ SCALING = {"minReplicas": 1, "maxReplicas": 5, "metric": "concurrency", "metricT
         ("2027-01-15T07:12:00Z", NOW - 48 * 60),
         ("2027-01-15T09:12:00+02:00", NOW - 48 * 60),
         (format_moment(NOW - 60), NOW - 60),
+        (f"{NOW - 90:.0f}", NOW - 90),
     ],
 )
-def test_a_time_has_three_forms(text: str, time: float) -> None:
+def test_a_time_has_four_forms(text: str, time: float) -> None:
     assert parse_moment(text, NOW) == time
 
 
 @pytest.mark.parametrize(
-    "text", ["", "24:00", "07:60", "soon", "20", "2027-01-15T07:12:00", "2027-01-15", "2028-01-15T07:12:00Z"]
+    "text",
+    ["", "24:00", "07:60", "soon", "20", "2027-01-15T07:12:00", "2027-01-15", "2028-01-15T07:12:00Z", "9999999999"],
 )
 def test_another_time_is_refused_with_the_forms(text: str) -> None:
     with pytest.raises(ValueError, match=r"03:12 \(UTC\), 2026-12-03T03:12:00Z, or 20m"):

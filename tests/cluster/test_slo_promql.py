@@ -165,6 +165,12 @@ def test_promtool_accepts_the_rules(tmp_path: Path, timer: queries.LatencyHistog
 def fired(tmp_path: Path, series: dict[str, str], slo: dict[str, float], at: str) -> set[tuple[str, str]]:
     """Return the alerts that fire, by name and window."""
     rules = alerts.make_rules(CHAT, Slo.model_validate(slo), ENVOY, EXPORTERS)[0]["spec"]
+    output = evaluate_rules(tmp_path, series, rules, at)
+    return {(labels["name"], labels["window"] or "") for labels in ALERT.finditer(output)}
+
+
+def evaluate_rules(tmp_path: Path, series: dict[str, str], rules: dict[str, Any], at: str) -> str:
+    """Return promtool's output, which has the labels and annotations of each alert that fires."""
     (tmp_path / "rules.json").write_text(json.dumps(rules))
     # With the expectation that none fires, promtool prints the labels of each alert that does.
     names = {row["alert"] for row in rules["groups"][0]["rules"] if "alert" in row}
@@ -178,7 +184,7 @@ def fired(tmp_path: Path, series: dict[str, str], slo: dict[str, float], at: str
     ran = subprocess.run(
         [str(PROMTOOL), "test", "rules", str(tmp_path / "test.json")], capture_output=True, text=True, check=False
     )
-    return {(labels["name"], labels["window"] or "") for labels in ALERT.finditer(ran.stdout + ran.stderr)}
+    return ran.stdout + ran.stderr
 
 
 #: 320 scrapes, 80 minutes: one request per second, of which every second one is slow.
@@ -196,6 +202,20 @@ def test_a_burn_rate_of_ten_alerts_over_the_longer_windows(tmp_path: Path) -> No
     assert fired(tmp_path, HALF_SLOW, {"p95LatencyMilliseconds": 500}, "80m") == {
         ("EbbtideBudgetBurns", window) for window in ("6h", "1d", "3d")
     }
+
+
+def test_an_alert_links_to_the_time_of_its_last_evaluation(tmp_path: Path) -> None:
+    rules = alerts.make_rules(
+        CHAT,
+        Slo.model_validate({"p95LatencyMilliseconds": 500}),
+        ENVOY,
+        EXPORTERS,
+        page="https://ebbtide.example.com/",
+    )
+    output = evaluate_rules(tmp_path, HALF_SLOW, rules[0]["spec"], "80m")
+
+    assert 'runbook_url="https://ebbtide.example.com/workloads/shop/chat/why?at=4800"' in output
+    assert "ebbtide why chat -n shop --at 4800" in output
 
 
 def test_healthy_traffic_fires_no_alert(tmp_path: Path) -> None:

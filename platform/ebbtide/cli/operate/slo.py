@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -34,6 +35,13 @@ DIFFERENT: Final = 4
 DAY: Final = 86_400.0
 #: Parser of the length of a report's period.
 parse_period: Final = make_parser(parse_duration, MIN_PERIOD, MAX_PERIOD, bare=True)
+
+
+def parse_page(text: str) -> str:
+    """Return the URL of Ebbtide's page, to which alerts link."""
+    if re.fullmatch(r"https?://[^\s?#{}]+", text) is None:
+        raise make_type_error(text, "the URL of the page, as in https://ebbtide.example.com")
+    return text
 
 
 def parse_label(text: str) -> tuple[str, str]:
@@ -82,6 +90,12 @@ OPTIONS: Final = (
         default=[],
         help="With --rules: label that Prometheus selects rules by, as in release=prometheus; repeatable",
     ),
+    make_option(
+        "--page",
+        metavar="URL",
+        type=parse_page,
+        help="With --rules: URL of Ebbtide's page, to which the alerts link (annotation runbook_url)",
+    ),
     make_output_option("text", "json"),
 )
 
@@ -93,15 +107,16 @@ def run(options: Options) -> int:
     if options.rules:
         named, _ = read_specs_profile(options, options.rules)
         profile = with_default_namespace(named, options.namespace or "")
-        return _print_rules(options.rules, profile, dict(options.label), as_json=options.output == "json")
+        return _print_rules(options.rules, profile, options, as_json=options.output == "json")
     return _report_slos(options)
 
 
 def _find_contradiction(options: Options) -> str:
     if options.rules and (options.name or options.all or options.project):
         return "--rules reads specs, not live workloads: remove the workload or project"
-    if options.label and not options.rules:
-        return "--label requires --rules: add --rules with specs, or remove --label"
+    for name, value in (("--label", options.label), ("--page", options.page)):
+        if value and not options.rules:
+            return f"{name} requires --rules: add --rules with specs, or remove {name}"
     if options.name and options.all:
         return "NAME and -A are mutually exclusive: use only one of them"
     return ""
@@ -143,7 +158,7 @@ def _find_workloads(cluster: connection.Cluster, options: Options) -> list[Objec
     return connection.list_selected_tops(cluster, options)
 
 
-def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, as_json: bool) -> int:
+def _print_rules(files: list[str], profile: Profile, options: Options, *, as_json: bool) -> int:
     """Print the Prometheus rules of specs; report what the rules cannot monitor on stderr."""
     from ebbtide.cluster.slo import alerts, queries
     from ebbtide.cluster.slo.source import Ref, SourceError
@@ -173,9 +188,9 @@ def _print_rules(files: list[str], profile: Profile, labels: dict[str, str], *, 
             continue
         found = find_engine(loaded.inference.spec.image)
         engine = found.name if found is not None else ""
-        manifest, notes = alerts.make_rules(
-            Ref(plan.namespace, plan.name), loaded.inference.spec.slo, timer, pod_queries, labels, engine
-        )
+        ref, labels = Ref(plan.namespace, plan.name), dict(options.label)
+        slo = loaded.inference.spec.slo
+        manifest, notes = alerts.make_rules(ref, slo, timer, pod_queries, labels, engine, options.page or "")
         rule_objects.append(manifest)
         for note in notes:
             terminal.write_stderr(f"{plan.name}: {note}")

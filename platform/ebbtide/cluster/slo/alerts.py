@@ -56,6 +56,8 @@ INTERVAL: Final = "1m"
 #: Knative gives up a start without waiting requests and wants no replicas (progress-deadline; knative.dev/serving v0.51.0
 #: pkg/reconciler/autoscaling/kpa/scaler.go).
 UNREADY: Final = "5m"
+#: The time at which an alert was last evaluated, in seconds since 1970, as a template of Prometheus.
+EVALUATED: Final = '{{ with query "time()" }}{{ . | first | value | printf "%.0f" }}{{ end }}'
 #: Tolerance for comparing an SLO with a histogram bound.
 SAME: Final = 1e-9
 
@@ -67,14 +69,16 @@ def make_rules(
     exporters: Sequence[PodGauges],
     labels: Mapping[str, str] | None = None,
     engine: str = "",
+    page: str = "",
 ) -> tuple[Object, tuple[str, ...]]:
     """Return the PrometheusRule of one workload's SLO, and notes on what it does not monitor, or only with lower precision.
 
     The rules are based on a latency histogram and on pod metrics (``exporters``, best first).
     ``labels`` are added to the PrometheusRule, for a Prometheus that selects rules by label. ``engine`` is the name of the
-    inference server, whose histograms measure objectives of tokens; empty if the image is not that of a known one.
+    inference server, whose histograms measure objectives of tokens; empty if the image is not that of a known one. ``page``
+    is the URL of Ebbtide's page, to which the alerts link; empty for no link.
     """
-    draft = _Draft(ref)
+    draft = _Draft(ref, page)
     if slo.mean_latency_milliseconds is not None:
         _add_mean_rules(draft, timer, slo.mean_latency_milliseconds / 1000)
     if slo.p95_latency_milliseconds is not None:
@@ -101,6 +105,7 @@ class _Draft:
     """The rules of a workload that were made so far, and the notes on them."""
 
     ref: Ref
+    page: str = ""
     records: list[dict[str, Any]] = field(default_factory=list)
     alerts: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -126,7 +131,9 @@ class _Draft:
         hold: str = "",
     ) -> None:
         """Add an alert with its summary and description, a label with its window, and the time for which it must hold."""
-        hint = f" See: ebbtide slo {self.ref.name} -n {self.ref.namespace}"
+        place = f"{self.ref.name} -n {self.ref.namespace}"
+        hint = f" See: ebbtide slo {place}; ebbtide why {place} --at {EVALUATED}"
+        link = f"{self.page.rstrip('/')}/workloads/{self.ref.namespace}/{self.ref.name}/why?at={EVALUATED}"
         self.alerts.append(
             {
                 "alert": name,
@@ -137,7 +144,11 @@ class _Draft:
                     **({"window": window} if window else {}),
                     **_rule_labels(self.ref, objective),
                 },
-                "annotations": {"summary": f"{_workload_label(self.ref)} {texts[0]}", "description": texts[1] + hint},
+                "annotations": {
+                    "summary": f"{_workload_label(self.ref)} {texts[0]}",
+                    "description": texts[1] + hint,
+                    **({"runbook_url": link} if self.page else {}),
+                },
             }
         )
 

@@ -107,7 +107,7 @@ def format_moment(time: float) -> str:
 def parse_moment(text: str, now: float) -> float:
     """Return the time of ``03:12`` (the last one, in UTC), ``2026-12-03T03:12:00Z``, ``format_moment``, or ``20m`` ago.
 
-    Raises ValueError with the valid forms, or for a time in the future.
+    Ten digits are the seconds since 1970 of an alert. Raises ValueError with the valid forms, or for a time in the future.
     """
     today = datetime.fromtimestamp(now, UTC)
     clock = re.fullmatch(r"([01]?[0-9]|2[0-3]):([0-5][0-9])", text)
@@ -116,6 +116,8 @@ def parse_moment(text: str, now: float) -> float:
             time = today.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0).timestamp()
             return time if time <= now else time - DAY_SECONDS
         moment = datetime.fromisoformat(text.replace(" UTC", "Z")) if ":" in text else None
+        if re.fullmatch(r"[0-9]{10}", text):
+            moment = datetime.fromtimestamp(int(text), UTC)
         time = now - parse_duration(text) if moment is None else moment.timestamp()
     except ValueError:
         moment, time = None, math.inf
