@@ -14,6 +14,7 @@ from test_cli_report import PRICED
 
 from ebbtide.cli import main
 from ebbtide.cluster.read.incident import Evidence, collect_evidence, find_cause
+from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.cluster.read.past import PastDecisions
 from ebbtide.cluster.slo.pages import format_moment, parse_moment
 from ebbtide.cluster.slo.replay import move_to_arrivals
@@ -167,9 +168,34 @@ def test_an_event_of_the_time_is_the_detail_of_its_cause() -> None:
 def test_unknown_desired_replicas_are_not_none(*, is_known: bool) -> None:
     series = {"ready": 1.0, "rate": 2.0, "p95": 9.0, **({"wanted": 3.0} if is_known else {})}
     history = History(Ref("a", "chat"), {name: (SeriesPoint(900.0, value),) for name, value in series.items()})
-    live: Any = SimpleNamespace(hpas=(), events=())
+    live: Any = SimpleNamespace(top={"metadata": {}}, hpas=(), events=())
     evidence = collect_evidence(
         live, history, PastDecisions(()), 900.0, Slo.model_validate({"p95LatencyMilliseconds": 500})
     )
     assert (evidence is not None) == is_known
     assert (find_cause(live, evidence)[0] == "unknown") != is_known
+
+
+def test_a_deleted_service_with_the_same_name_is_no_evidence() -> None:
+    """It had three replicas; the new one has had one since its creation, and the load exceeded its target."""
+    moments = [NOW - 15 * number for number in range(20)][::-1]
+    created = moments[10]
+    before = {moment: moment < created for moment in moments}
+    values = {
+        "ready": {moment: 3.0 if before[moment] else 1.0 for moment in moments},
+        "wanted": {moment: 3.0 if before[moment] else 1.0 for moment in moments},
+        "rate": dict.fromkeys(moments, 2.0),
+        "p95": dict.fromkeys(moments, 9.0),
+    }
+    values["ready"].update(dict.fromkeys(moments[5:10], 0.0))
+    points = {name: tuple(SeriesPoint(*pair) for pair in row.items()) for name, row in values.items()}
+    slo = Slo.model_validate({"p95LatencyMilliseconds": 500})
+
+    def find(timestamp: str) -> str:
+        live: Any = SimpleNamespace(top={"metadata": {"creationTimestamp": timestamp}}, hpas=(), events=())
+        evidence = collect_evidence(live, History(Ref("a", "chat"), points), PastDecisions(()), NOW, slo)
+        return find_cause(live, evidence)[0]
+
+    assert find(format_timestamp(created)) == "target"
+    assert find(format_timestamp(moments[0])) == "lost"
+    assert find(format_timestamp(NOW + 60)) == "unknown"

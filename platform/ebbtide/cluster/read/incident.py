@@ -228,9 +228,13 @@ def find_cause(
 def collect_evidence(
     live: LiveWorkload, history: History, past: PastDecisions, time: float, slo: Slo | None
 ) -> Evidence | None:
-    """Return the points around a time with requests outside the SLO; None if nothing is known of them."""
+    """Return the points around a time with requests outside the SLO; None if nothing is known of them.
+
+    Points before the creation of the object are those of a deleted one with the same name.
+    """
+    created = parse_timestamp(get_at(live.top, "metadata", "creationTimestamp"))
     series = {
-        name: {point.time: point.value for point in points if point.value is not None}
+        name: {point.time: point.value for point in points if point.value is not None and point.time >= created}
         for name, points in history.series.items()
     }
     ready, wanted, stable = (series.get(name, {}) for name in ("ready", "wanted", "stable"))
