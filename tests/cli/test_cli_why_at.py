@@ -13,7 +13,7 @@ pytest.importorskip("numpy", reason="the simulator needs it")
 from test_cli_report import PRICED
 
 from ebbtide.cli import main
-from ebbtide.cluster.read.incident import Evidence, collect_evidence, find_cause
+from ebbtide.cluster.read.incident import SLOW_FIT, Evidence, collect_evidence, find_cause
 from ebbtide.cluster.read.inventory import format_timestamp
 from ebbtide.cluster.read.past import PastDecisions
 from ebbtide.cluster.slo.pages import format_moment, parse_moment
@@ -130,6 +130,15 @@ def test_what_cannot_be_replayed_is_said(explain: Any, hours: float, slo: Any, r
     assert answer["replay"] is None
     assert reason in answer["unknown"]
     assert answer["cause"] == "unknown"
+
+
+def test_a_fitted_server_that_no_setting_makes_quick_may_contain_the_waiting(explain: Any) -> None:
+    source, quick = RecordedSource(hours=6), {"p95LatencyMilliseconds": 500}
+    fitted, named = (explain(source, "--at", "1h30m", *words, slo=quick) for words in ((), SLOW_SERVER))
+    assert not fitted["replay"]["changes"]
+    assert not named["replay"]["changes"]
+    assert [SLOW_FIT in answer["notes"] for answer in (fitted, named)] == [True, False]
+    assert SLOW_FIT not in explain(source, "--at", "1h30m")["notes"]
 
 
 def test_an_invalid_time_is_a_usage_error(explain: Any) -> None:

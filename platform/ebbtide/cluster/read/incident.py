@@ -82,6 +82,13 @@ MIN_PENDING_SECONDS: Final = 60.0
 SLOW_START_SECONDS: Final = 30.0
 
 
+#: The note on a fitted server with which no setting keeps the SLO: it is slow itself, or the record is mostly of slow requests.
+SLOW_FIT: Final = (
+    "the server is fitted to the recorded response times, which contain the waiting if most requests were slow; to replay the "
+    "server alone, name it: --server fixed:400ms,max=2"
+)
+
+
 class Evidence(NamedTuple):
     """The points with slow or failed requests, all points if the SLO does not limit them, and the replicas' state at each."""
 
@@ -185,6 +192,8 @@ def explain_incident(
         mean = measured.total_seconds / measured.timed if is_fitted and measured and measured.timed else None
         found = replay(record, RecordedHour(start, find_price(plan, profile, inputs.gpu_hour), mean))
         notes += found.notes
+        if record.is_fitted and found.used > 1 and not found.changes:
+            notes.append(SLOW_FIT)
         cause, detail = find_cause(live, evidence, start_up, {name for row in found.changes for name in row.fields})
     except SimulationRequestError as error:
         unknown = "; ".join(problem.message for problem in error.problems[:2])
