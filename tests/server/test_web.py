@@ -496,6 +496,14 @@ def test_an_unknown_address_returns_404(site: Site) -> None:
     assert site.get("/static/nonsense.css").status_code == 404
 
 
+def test_the_page_of_an_unknown_address_keeps_the_navigation_of_a_session(site: Site, guarded: Site) -> None:
+    headers = {"Accept": "text/html"}
+    for opened, navigations in ((site, 1), (guarded, 0)):
+        answer = opened.visitor.get("/nonsense", headers=headers)
+        assert answer.status_code == 404
+        assert len(Parsed(answer.text).all("nav", aria_label="Main")) == navigations
+
+
 def test_the_page_of_a_deleted_workload_stops_polling(site: Site) -> None:
     answer = site.get(f"{BASE}/pods", part=True)
     assert answer.status_code == 200

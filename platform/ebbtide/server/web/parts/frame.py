@@ -278,7 +278,8 @@ class PageFrame:
         if request.method not in SAFE or "text/html" not in request.headers.get("accept", ""):
             return None
         session, _ = self.sessions.identify(request.cookies)
-        return add_headers(self._render_error(PageVisit(self, request, None, session), HTTPException(404)))
+        visit = PageVisit(self, request, getattr(request.state, "caller", None), session)
+        return add_headers(self._render_error(visit, HTTPException(404)))
 
     def _render_error(self, visit: PageVisit, error: Exception) -> Response:
         page = make_page_error(error)

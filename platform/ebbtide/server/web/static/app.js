@@ -75,6 +75,8 @@
     const {elt, target, path, headers} = event.detail, known = shown.get(target);
     if (elt === target && known?.path === path) headers["If-None-Match"] = known.tag;
   });
+  // htmx writes an aborted request to the console as an error, unless the details name no error.
+  document.addEventListener("htmx:beforeSend", event => { event.detail.error = ""; });
   document.addEventListener("htmx:afterSwap", event => {
     const {target, xhr, requestConfig} = event.detail, tag = xhr.getResponseHeader("ETag");
     if (tag && requestConfig.elt === target) shown.set(target, {path: requestConfig.path, tag}); else shown.delete(target);
