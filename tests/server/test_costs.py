@@ -187,10 +187,28 @@ def test_the_page_computes_a_report_in_the_background(world: tuple[Backend, http
     assert client.post("/costs", data={"csrf": csrf[1], "days": "8"}, headers=headers).status_code == 422
 
     text = page(client, "/costs", "reader")
+    assert re.findall("<option id=.of-([a-z]+)", text) == ["alpha"]
     assert "Changes that would have kept the SLO" in text
     assert "minimum 3 cost" in text
     assert "bandicoot" not in text
     assert "aardvark" in text
+
+
+def test_the_page_computes_a_report_of_one_project(
+    world: tuple[Backend, httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, client = world
+    csrf = re.search(r'name="csrf" value="([0-9a-f]+)"', page(client, "/costs", "root"))
+    assert csrf is not None
+    # More workloads than a report covers, of which each project has fewer.
+    monkeypatch.setattr(costs, "MAX_REPORTED", 1)
+    for project, total in (("", 0), ("beta", 1)):
+        fields = {"csrf": csrf[1], "days": "1", "project": project}
+        assert client.post("/costs", data=fields, headers=serving.bearer("root")).status_code == 303
+        wait_for_reports()
+        progress = backend.costs.find_progress(serving.CALLERS["root"])
+        assert progress is not None
+        assert (progress.total, "at most" in progress.error) == (total, not project)
 
 
 def test_the_overview_has_the_best_changes_and_starts_no_replay(

@@ -102,15 +102,15 @@ class Costs:
         finally:
             progress.ended = True
 
-    def start(self, caller: Caller, days: float) -> None:
-        """Compute a report of all visible workloads in the background. Raises LimitExceededError as ``compute`` does."""
+    def start(self, caller: Caller, days: float, project: str = "") -> None:
+        """Compute a report of the visible workloads in the background. Raises LimitExceededError as ``compute`` does."""
         progress = self._begin(caller)
         # A token is in memory only as long as its request.
         caller = replace(caller, token="")
 
         def run() -> None:
             try:
-                self._compute(progress, caller, "", "", days)
+                self._compute(progress, caller, "", project, days)
             except (LimitExceededError, SourceError, ClusterError) as error:
                 progress.error = str(error)
             except Exception:

@@ -8,7 +8,6 @@ from typing import Final
 from starlette.responses import Response
 
 from ebbtide.cluster.slo import cost_pages
-from ebbtide.cluster.slo.cost_report import CostReport
 from ebbtide.cluster.slo.pages import format_moment
 from ebbtide.core.units import format_duration
 from ebbtide.server.api.workers import LimitExceededError
@@ -23,7 +22,8 @@ DEMO_DAYS: Final = 3 / 24
 
 def show_costs(visit: PageVisit) -> Response:
     """Show the last report, or the progress of the one that the caller computes. The demo computes the first one."""
-    report, costs = _read_last(visit), visit.backend.costs
+    statuses, costs = visit.backend.reads.workloads(visit.user).value, visit.backend.costs
+    report = costs.last(statuses)
     if visit.backend.demo and report is None and costs.find_progress(visit.user) is None:
         with suppress(LimitExceededError):
             costs.start(visit.user, DEMO_DAYS)
@@ -37,6 +37,7 @@ def show_costs(visit: PageVisit) -> Response:
         is_running=progress is not None and not progress.ended,
         has_source=visit.backend.source is not None,
         periods=PERIODS,
+        projects=sorted({status.project for status in statuses if status.project}),
         pages=cost_pages,
         moment_of=format_moment,
         length_of=format_duration,
@@ -48,9 +49,5 @@ def start_report(visit: PageVisit) -> Response:
     days = visit.form.get("days", "")
     if days not in map(str, PERIODS):
         raise PageError(422, "Invalid period", f"Choose one of {', '.join(map(str, PERIODS))} days.")
-    visit.backend.costs.start(visit.user, float(days))
+    visit.backend.costs.start(visit.user, float(days), visit.form.get("project", ""))
     return visit.redirect("/costs")
-
-
-def _read_last(visit: PageVisit) -> CostReport | None:
-    return visit.backend.costs.last(visit.backend.reads.workloads(visit.user).value)
