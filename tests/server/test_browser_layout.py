@@ -28,6 +28,8 @@ pytestmark = pytest.mark.skipif(
 #: Returns the texts of a page that cannot be read: cut off, outside of their box, in too narrow lines, or overlapping.
 FIND_DEFECTS = (Path(__file__).parents[1] / "layout.js").read_text(encoding="utf-8")
 CHAT = "/workloads/team-a/chat"
+#: A name of 55 characters: that of its revision still fits into a label.
+LONG = "a-name-that-differs-from-other-names-only-at-its-end-01"
 PAGES = (
     "/overview",
     "/workloads",
@@ -59,6 +61,8 @@ PAGES = (
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     world = demo_world(ManualClock(), hours=0.6)
+    long = {"apiVersion": "ebbtide.dev/v1alpha1", "kind": "Inference", "metadata": {"name": LONG}}
+    world.apply(long | {"spec": {"project": "research", "image": "ghcr.io/acme/hello:1"}}, settled=True)
     backend = make_simulated_backend(
         world.cluster, demo_profile(), PROFILE, world.clock, source=world.source, demo=True, gpu_hour=2.5
     )
@@ -105,10 +109,15 @@ def test_all_text_of_all_pages_can_be_read(browser: Browser, site: Site) -> None
 def test_a_long_name_leaves_all_columns_in_view(browser: Browser, site: Site) -> None:
     with open_sized_page(browser, site, "desktop", "light", PATIENCE) as page:
         page.goto("/workloads")
-        page.evaluate("document.querySelector('a.name').textContent = 'n'.repeat(63)")
+        name, stem = "document.querySelector('a.name').textContent", "document.querySelector('a.name .stem')"
+        assert page.evaluate(f"{stem}.textContent + {stem}.nextSibling.data") == LONG
+        assert page.evaluate(name) == LONG
         for width in (1280, 1440):
             page.set_viewport_size({"width": width, "height": 900})
             assert page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.querySelector('.scroll'))") <= 0
+            # The ellipsis is before the end, in which long names differ.
+            assert page.evaluate(f"{stem}.scrollWidth > {stem}.clientWidth")
+            assert page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.querySelector('a.name'))") <= 0
 
 
 @pytest.mark.parametrize(

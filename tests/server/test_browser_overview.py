@@ -185,6 +185,10 @@ def test_keyboard_shortcuts(site: Site, visit: Callable[..., Page]) -> None:
             expect(title).to_have_text("Workloads", timeout=5_000)
             break
     expect(title).to_have_text("Workloads")
+    names = page.locator("#grid a.name")
+    for key, index in (("j", 0), ("j", 1), ("j", 2), ("j", 2), ("k", 1), ("k", 0), ("k", 0)):
+        page.keyboard.press(key)
+        expect(names.nth(index)).to_be_focused()
     page.keyboard.press("/")
     expect(page.locator("#q")).to_be_focused()
     # In a field, the keys are text.

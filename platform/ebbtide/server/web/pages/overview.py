@@ -5,8 +5,9 @@ All histories of all workloads come from one poll, which the open pages share.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -30,13 +31,14 @@ TONE_ORDER: Final = ("bad", "wait", "good", "calm")
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """One workload that needs attention, and the tab that explains it."""
+    """One workload that needs attention, the tab that explains it, and how many others have the same cause."""
 
     tone: Tone
     status: Status
     title: str
     words: str
     tab: str
+    others: int = 0
 
 
 def show_overview(visit: PageVisit) -> Response:
@@ -93,7 +95,11 @@ def list_alerts(judged: Sequence[tuple[Status, words.SloState]]) -> list[Alert]:
         if slo.state == "violated":
             alerts.append(Alert("bad", status, "SLO violated", slo.words, "/slo"))
     alerts.sort(key=lambda alert: (TONE_ORDER.index(alert.tone), alert.title == "SLO violated", alert.status.name))
-    return alerts
+    causes = Counter((alert.title, alert.words) for alert in alerts)
+    first: dict[tuple[str, str], Alert] = {}
+    for alert in alerts:
+        first.setdefault((alert.title, alert.words), alert)
+    return [replace(alert, others=causes[cause] - 1) for cause, alert in first.items()]
 
 
 def sum_figures(

@@ -1,6 +1,7 @@
 "use strict";
-// Keyboard shortcuts: / focuses the search, ? lists all shortcuts, and g followed by a letter opens a page. None of them works
-// while the focus is in a field or with a modifier key. Ctrl+K opens a list of workloads, projects, pages, and actions.
+// Keyboard shortcuts: / focuses the search, j and k the next and previous workload, ? lists all shortcuts, and g followed by
+// a letter opens a page. None of them works while the focus is in a field or with a modifier key. Ctrl+K opens a list of
+// workloads, projects, pages, and actions.
 (() => {
   const {$, all, say} = window.ebbtide;
   const PAGES = {o: ["/overview", "Overview"], w: ["/workloads", "Workloads"], n: ["/new", "New inference"], p: ["/projects", "Projects"], c: ["/cluster", "Cluster"], m: ["/costs", "Costs"], s: ["/simulate", "Simulate"]};
@@ -9,7 +10,7 @@
 
   function list() {
     const dialog = $("#dialog"), box = element("div", "", {className: "dialog"}), rows = element("dl", "", {className: "shortcuts"});
-    const rowsOfKeys = [["Ctrl K", "Find a workload, project, page, or action"], ["/", "Search the workloads"], ["?", "Show this list"], ...Object.entries(PAGES).map(([key, [, label]]) => [`g ${key}`, label]), ["Esc", "Close a dialog"]];
+    const rowsOfKeys = [["Ctrl K", "Find a workload, project, page, or action"], ["/", "Search the workloads"], ["j", "Next workload"], ["k", "Previous workload"], ["?", "Show this list"], ...Object.entries(PAGES).map(([key, [, label]]) => [`g ${key}`, label]), ["Esc", "Close a dialog"]];
     for (const [key, label] of rowsOfKeys) {
       const term = element("dt");
       for (const part of key.split(" ")) term.append(element("kbd", part), " ");
@@ -87,6 +88,10 @@
     prefix = -Infinity;
     if (follows && PAGES[event.key]) { event.preventDefault(); location.assign(PAGES[event.key][0]); }
     else if (event.key === "g") { prefix = event.timeStamp; say("Go to: o, w, n, p, c, m or s"); }
+    else if (event.key === "j" || event.key === "k") {
+      const rows = all("#grid a.name"), index = rows.indexOf(document.activeElement) + (event.key === "j" ? 1 : -1);
+      rows[Math.max(0, Math.min(index, rows.length - 1))]?.focus();
+    }
     else if (event.key === "/") { event.preventDefault(); search(); }
     else if (event.key === "?") { event.preventDefault(); list(); }
   });
