@@ -11,6 +11,7 @@ from ebbtide.core.documents.check import check_documents
 from ebbtide.core.documents.fixes import find_working_fixes
 from ebbtide.core.documents.texts import load_text
 from ebbtide.core.manifests import read_documents
+from ebbtide.core.translation.objects import with_values
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,6 +70,10 @@ MISTAKES: dict[str, tuple[str, str, str, int, str, bool]] = {
             "set the model in args (--model, or --model-path of SGLang, --model-id of TGI), or model.uri",
             False,
         ),
+    ),
+    "a model format with a typing error": (
+        f'{HEAD}  model: {{format: sklern, uri: "s3://models/a"}}\n',
+        *("SRV208", "spec.model.format", 6, "set format to sklearn, or name one of the cluster in runtime", True),
     ),
     "an option with its value": (
         f'{IMAGE}  args: ["--model Qwen/Qwen3-0.6B"]\n',
@@ -300,3 +305,46 @@ def test_a_model_in_the_arguments_is_found(args: str) -> None:
     assert "SRV194" not in [
         problem.code for problem in check_documents([*load_text(spec.encode(), "a", PROFILE)], PROFILE)
     ]
+
+
+SHIPPED = ["kserve-sklearnserver", "kserve-huggingfaceserver"]
+
+
+@pytest.mark.parametrize(
+    ("format_name", "runtime", "runtimes", "fixes"),
+    [
+        ("vllm", None, [], ["vLLM"]),
+        ("SKLearn", None, [], ["sklearn"]),
+        ("vLLM", None, [], None),
+        ("openvino", None, [], None),
+        # The cluster's runtimes are known.
+        ("sklearn", None, SHIPPED, None),
+        ("onnx", None, SHIPPED, ["huggingface", "sklearn"]),
+        # Nothing says which formats these support.
+        ("sklern", None, [*SHIPPED, "of-a-team"], None),
+        ("sklern", "of-a-team", ["of-a-team"], None),
+        # KServe selects by the format only without a runtime.
+        ("onnx", "kserve-sklearnserver", SHIPPED, ["sklearn"]),
+        ("onnx", "kserve-sklearnserver", [], ["sklearn"]),
+        ("xgboost", "kserve-mlserver", [], None),
+    ],
+)
+def test_a_format_that_no_known_runtime_supports_is_named(
+    format_name: str, runtime: str | None, runtimes: list[str], fixes: list[str] | None
+) -> None:
+    text = f'{HEAD}  model: {{format: {format_name}, uri: "s3://a/b"}}\n'
+    if runtime is not None:
+        text = text.replace("format:", f"runtime: {runtime}, format:")
+    kserve = with_values(PROFILE.spec.kserve, runtimes=runtimes)
+    profile = with_values(PROFILE, spec=with_values(PROFILE.spec, kserve=kserve))
+
+    problems = check_documents([*load_text(text.encode(), "a", profile)], profile)
+
+    found = [[fix.changes[0].value for fix in problem.fixes] for problem in problems if problem.code == "SRV208"]
+    assert found == ([] if fixes is None else [fixes])
+
+
+def test_model_mesh_has_other_runtimes() -> None:
+    annotated = HEAD.replace("name: chat", "name: chat\n  annotations: {serving.kserve.io/deploymentMode: ModelMesh}")
+    text = f'{annotated}  model: {{format: keras, uri: "s3://a/b"}}\n'
+    assert "SRV208" not in [problem.code for problem in check(text)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar
 
+from ebbtide.core.base import keys
 from ebbtide.core.base.bodies import body
 from ebbtide.core.base.metrics import Metric
 from ebbtide.core.base.problems import Path, Problem
@@ -129,6 +130,11 @@ class Plan:
     def __post_init__(self) -> None:
         """Copy the ``spec`` blocks from their documents."""
         self.spec, self.cluster = self.inference.spec, self.profile.spec
+
+    @property
+    def uses_model_mesh(self) -> bool:
+        """True if ModelMesh loads the model into running pods."""
+        return (self.inference.metadata.annotations or {}).get(keys.DEPLOYMENT_MODE) == keys.MODEL_MESH
 
     def record_decision(self, choice: Choice, decision: Decision) -> Choice:
         """Record a decision and return its choice."""

@@ -2,7 +2,8 @@
 
 Upstream: github.com/kserve/kserve pkg/controller/v1beta1/inferenceservice/utils/utils.go (MergeRuntimeContainers: the spec's
 values replace the runtime's, key by key), pkg/apis/serving/v1beta1/predictor_model.go (the limits of KServe's configuration
-do not apply to a model), config/runtimes (every single-node runtime requests 1 CPU and 2Gi, and has limits of the same size).
+do not apply to a model), config/runtimes (every single-node runtime requests 1 CPU and 2Gi, and has limits of the same size);
+pkg/controller/v1beta1/inferenceservice/components/predictor.go (a model without a runtime that supports its format is refused).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from ebbtide.core.translation.plan import Plan
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import KServe, RuntimeResources
     from ebbtide.core.spec.inference import InferenceSpec
+    from ebbtide.core.spec.serving import ServedModel
 
 #: The ports of KServe's runtimes: HTTP of all, gRPC of Triton, OpenVINO and TensorFlow Serving (config/runtimes).
 HTTP_PORT: Final = 8080
@@ -24,6 +26,24 @@ GRPC_PORT: Final = 9000
 #: The protocol version of a model that is served by gRPC and names none.
 GRPC_PROTOCOL: Final = "grpc-v2"
 _OF_KSERVE: Final = "kserve-"
+#: The formats that each of KServe's runtimes supports (config/runtimes of v0.15.2 and v0.20.0).
+FORMATS: Final = {
+    "kserve-autogluonserver": ("autogluon",),
+    "kserve-huggingfaceserver": ("huggingface",),
+    "kserve-huggingfaceserver-multinode": ("huggingface",),
+    "kserve-lgbserver": ("lightgbm",),
+    "kserve-mlserver": ("sklearn", "xgboost", "lightgbm", "mlflow"),
+    "kserve-openvino": ("openvino", "onnx", "tensorflow", "huggingface"),
+    "kserve-paddleserver": ("paddle",),
+    "kserve-pmmlserver": ("pmml",),
+    "kserve-predictiveserver": ("sklearn", "xgboost", "lightgbm"),
+    "kserve-sklearnserver": ("sklearn",),
+    "kserve-tensorflow-serving": ("tensorflow",),
+    "kserve-torchserve": ("pytorch",),
+    "kserve-tritonserver": ("tensorrt", "tensorflow", "onnx", "pytorch", "triton"),
+    "kserve-vllmserver": ("vLLM",),
+    "kserve-xgbserver": ("xgboost",),
+}
 
 ComputeResource = Literal["cpu", "memory"]
 
@@ -44,6 +64,16 @@ def has_fixed_port(spec: InferenceSpec, kserve: KServe) -> bool:
         return False
     names = kserve.runtimes if spec.model.runtime is None else [spec.model.runtime]
     return all(name.startswith(_OF_KSERVE) for name in names)
+
+
+def find_formats(model: ServedModel, kserve: KServe) -> set[str]:
+    """Return the formats of the runtimes that may serve the model, an empty set if those of one of them are not known.
+
+    A profile that lists no runtimes leaves open which ones the cluster has: then KServe's own count.
+    """
+    runtimes = (kserve.runtimes or list(FORMATS)) if model.runtime is None else [model.runtime]
+    known = all(name in FORMATS for name in runtimes)
+    return {form for name in runtimes for form in FORMATS[name]} if known else set()
 
 
 def find_smallest_request(spec: InferenceSpec, kserve: KServe, resource: ComputeResource) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ebbtide.core.base import keys, metrics
+from ebbtide.core.base import metrics
 from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.profile import metric_names
 from ebbtide.core.translation.gpu import BACKENDS
@@ -111,7 +111,7 @@ def _choose_without_defaults(plan: Plan) -> tuple[Scaling, Decision]:
     target = _make_target(plan)._replace(row=row, name=name, threshold=threshold)
     scaling = Scaling(scaler, minimum, maximum, row, name, threshold, percentage, (target,))
     title = TITLES[scaler]
-    if (plan.inference.metadata.annotations or {}).get(keys.DEPLOYMENT_MODE) == keys.MODEL_MESH:
+    if plan.uses_model_mesh:
         title, because = "none", "ModelMesh loads the model into running pods, and scales no pods for it"
     return scaling, _make_decision(title, because, *BOUNDS, "metric", "metricThreshold")
 

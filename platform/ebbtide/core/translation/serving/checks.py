@@ -115,9 +115,7 @@ def _check_volumes(plan: Plan) -> Iterator[Problem]:
 
 def _check_copied_metadata(plan: Plan) -> Iterator[Problem]:
     # pkg/controller/v1beta1/inferenceservice/components/predictor.go, buildObjectMeta.
-    # ModelMesh loads models into its own pods.
-    mode = (plan.inference.metadata.annotations or {}).get(keys.DEPLOYMENT_MODE)
-    if not plan.mode.copies_metadata or mode == keys.MODEL_MESH:
+    if not plan.mode.copies_metadata or plan.uses_model_mesh:
         return
     for path in (("metadata", "labels"), ("metadata", "annotations"), ("spec", "category")):
         value = read_field(plan.inference, ".".join(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ebbtide.core.base.problems import Path, Problem, choose_serving, offer_values, remove_field
+from ebbtide.core.base.problems import Path, Problem, choose_serving, make_warning, offer_values, remove_field
 from ebbtide.core.base.versions import parse_version
 from ebbtide.core.translation import runtimes
 from ebbtide.core.translation.modes import ServingMode
@@ -13,6 +13,7 @@ from ebbtide.core.translation.plan import Plan
 
 if TYPE_CHECKING:
     from ebbtide.core.profile.models import ProfileSpec
+    from ebbtide.core.spec.serving import ServedModel
 
 
 def mounts_images(cluster: ProfileSpec) -> bool:
@@ -78,6 +79,29 @@ def _check_model_image(scheme: str, path: Path, cluster: ProfileSpec) -> Iterato
         yield report_image_volumes("SRV019", path, f"{scheme}:// needs", cluster, other)
 
 
+def _check_format(model: ServedModel, plan: Plan) -> Iterator[Problem]:
+    """Yield a format that no known serving runtime supports. ModelMesh has other runtimes."""
+    formats = sorted(runtimes.find_formats(model, plan.cluster.kserve))
+    if not formats or model.format in formats or plan.uses_model_mesh:
+        return
+    from difflib import get_close_matches  # noqa: PLC0415 - only an unknown format needs it
+
+    by_word = {name.lower(): name for name in formats}
+    meant = [by_word[word] for word in get_close_matches(model.format.lower(), by_word, 1)] or formats
+    message = f"none of KServe's serving runtimes supports the format {model.format}"
+    other = "add the name of one that does to kserve.runtimes of the profile"
+    if model.runtime is not None:
+        message, other = (
+            f"serving runtime {model.runtime} does not support the format {model.format}",
+            "another runtime",
+        )
+    elif not plan.cluster.kserve.runtimes:
+        message += ", and the profile does not list the cluster's own"
+        other = "name one of the cluster in runtime"
+    fix = f"set format to {' or '.join(meant)}, or {other}"
+    yield make_warning("SRV208", ("spec", "model", "format"), message, fix, offer_values(meant))
+
+
 def check_model(plan: Plan) -> Iterator[Problem]:
     cluster, model = plan.cluster, plan.spec.model
     if model is None:
@@ -100,6 +124,7 @@ def check_model(plan: Plan) -> Iterator[Problem]:
         message = f"serving runtime {model.runtime} not found in the cluster profile"
         fix = f"use one of {', '.join(known)}, or remove runtime so that KServe chooses one"
         yield Problem("SRV018", ("spec", "model", "runtime"), message, fix, fixes=offer_values(known) + remove_field())
+    yield from _check_format(model, plan)
     for index, item in enumerate(model.uris):
         yield from _check_model_uri(item.uri, ("spec", "model", "uris", index, "uri"), cluster, plan.mode)
     port = plan.spec.serving_port
