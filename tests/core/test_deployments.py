@@ -142,6 +142,56 @@ def test_no_fix_stops_a_service_that_clients_use() -> None:
         assert problem.fix.endswith("then")
 
 
+def make_route(kind: str, service: str, **metadata: str) -> dict[str, Any]:
+    backend = {"service": {"name": service, "port": {"number": 80}}}
+    ingress: dict[str, Any] = {"rules": [{"http": {"paths": [{"backend": backend}]}}]}
+    specs = {
+        "Ingress": ingress,
+        "Ingress of all": {"defaultBackend": backend},
+        "HTTPRoute": {"rules": [{"backendRefs": [{"name": service}]}]},
+        "Gateway": {"rules": [{"backendRefs": [{"name": service}]}]},
+    }
+    return {
+        "apiVersion": "a/v1",
+        "kind": kind.split(maxsplit=1)[0],
+        "metadata": {"name": "web", **metadata},
+        "spec": specs[kind],
+    }
+
+
+@pytest.mark.parametrize(
+    ("route", "named"),
+    [
+        (make_route("Ingress", "front"), True),
+        (make_route("Ingress of all", "front"), True),
+        (make_route("HTTPRoute", "front"), True),
+        (make_route("HTTPRoute", "other"), False),
+        (make_route("HTTPRoute", "front", namespace="other"), False),
+        (make_route("Gateway", "front"), False),
+    ],
+)
+def test_a_route_to_a_replaced_service_is_named_and_kept(route: dict[str, Any], named: bool) -> None:
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "front"}}
+    documents = load(service | {"spec": {"selector": {"app": "llm"}}}, make_deployment(), route)
+
+    found = [problem for problem in documents[1].problems if problem.code == "IMP014"]
+
+    assert len(found) == named
+    assert documents[2].other is not None
+    assert documents[2].other.data == route
+
+
+def test_a_deployment_that_is_no_spec_leads_to_convert() -> None:
+    profile = profiles.load_profile(FULL_NAME)[0]
+    assert profile is not None
+    fixes = {
+        (problem.code, "convert" in problem.fix)
+        for version in ("apps/v1", "acme.com/v1")
+        for problem in load_document({**make_deployment(), "apiVersion": version}, profile).problems
+    }
+    assert fixes == {("SPEC005", True), ("SPEC005", False)}
+
+
 @pytest.mark.parametrize(
     ("scaler", "scaling", "lost"),
     [

@@ -44,6 +44,7 @@ ELSEWHERE = {
     "IMP011": "cli/test_cli.py",
     "IMP012": "core/test_deployments.py",
     "IMP013": "core/test_deployments.py",
+    "IMP014": "core/test_deployments.py",
     "RUN050": "runai/test_importing.py",
     "PRF001": "repository/test_codes.py",
     "PRF002": "repository/test_codes.py",

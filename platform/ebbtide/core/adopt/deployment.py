@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from ebbtide.core.adopt.defaults import ANY, DefaultValue, drop_defaults
 from ebbtide.core.adopt.knative import CONTAINER, POD, TEMPLATE
-from ebbtide.core.adopt.view import filter_mappings, filter_strings
+from ebbtide.core.adopt.view import filter_mappings, filter_strings, iterate_matches
 from ebbtide.core.base import keys, metrics, quantities
 from ebbtide.core.base.engine_metrics import ENGINE_METRICS
 from ebbtide.core.base.paths import get_at
@@ -76,6 +76,15 @@ DEFAULTS: Final = (
 _ONE_SERIES: Final = re.compile(r"(?:sum\s*\(\s*)?([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{[^{}]*\})?\s*\)?")
 #: Maximum replicas of a ScaledObject without the field.
 KEDA_MAXIMUM: Final = 100
+_ROUTE: Final = (("spec", "rules", "*", "backendRefs", "*", "name"),)
+#: The names of the Services to which an object sends requests (kubernetes networking/v1; kubernetes-sigs/gateway-api apis/v1).
+ROUTES: Final = {
+    "Ingress": (
+        ("spec", "defaultBackend", "service", "name"),
+        ("spec", "rules", "*", "http", "paths", "*", "backend", "service", "name"),
+    ),
+    **dict.fromkeys(("HTTPRoute", "GRPCRoute"), _ROUTE),
+}
 _SCALERS: Final = {"HorizontalPodAutoscaler": "autoscaling/", "ScaledObject": "keda.sh/"}
 
 
@@ -133,6 +142,13 @@ def is_related(obj: Object, deployment: Object) -> bool:
     target = get_at(obj, "spec", "scaleTargetRef")
     written = get_at(target, "kind", default="Deployment"), get_at(target, "name")
     return written == ("Deployment", get_at(deployment, "metadata", "name"))
+
+
+def list_routed(obj: Object, deployment: Object) -> list[str]:
+    """Return the names of the Services in the Deployment's namespace to which an Ingress or a route sends requests."""
+    if get_at(obj, "metadata", "namespace") != get_at(deployment, "metadata", "namespace"):
+        return []
+    return [name for path in ROUTES.get(obj["kind"], ()) for name in iterate_matches(obj, path)]
 
 
 def find_obstacle(obj: Object, related: list[Object]) -> str | None:

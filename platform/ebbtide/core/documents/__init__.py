@@ -172,6 +172,9 @@ def _unsupported_problem(kind: Any, version: Any) -> Problem:
         return Problem(
             "SPEC005", ("apiVersion",), f"{described} is of an API version that no release serves", DEAD_FORMS[kind][1]
         )
+    if kind == "Deployment" and isinstance(version, str) and version.startswith("apps/"):
+        fix = "if a known model server runs in it, write its spec with ebbtide convert --to native, and use that"
+        return Problem("SPEC005", ("kind",), f"{described} is not a spec", fix)
     formats = (
         "kind: Inference",
         "a Run:ai REST body {name, projectId, spec}",

@@ -75,6 +75,17 @@ def _read(
     result.problems.insert(0, replace(problem, line=document.line(("spec",)), document=document.name))
     loaded[server] = result
     name = result.inference.metadata.name
+    services = [get_at(data, "metadata", "name") for data in companions if data["kind"] == "Service"]
+    for item in loaded:
+        routed = [] if item.other is None else deployment.list_routed(item.other.data, other.data)
+        if item.other is not None and (led := [service for service in services if service in routed]):
+            message = f"{_name(item.other.data)} sends requests to Service {led[0]}, which the spec of {name} replaces; it is unchanged"
+            fix = (
+                "set exposedUrls of the spec to its host names, without clusterLocalAccessOnly, and delete the Service only "
+                "after the requests go to Knative's gateway"
+            )
+            problem = make_warning("IMP014", ("spec",), message, fix)
+            result.problems.append(replace(problem, line=item.line(("spec",)), document=item.name))
     for number, lost in zip(numbers, adoption.lost_of_related, strict=True):
         companion = loaded[number]
         assert companion.other is not None

@@ -82,7 +82,8 @@ def _check_model_image(scheme: str, path: Path, cluster: ProfileSpec) -> Iterato
 def _check_format(model: ServedModel, plan: Plan) -> Iterator[Problem]:
     """Yield a format that no known serving runtime supports. ModelMesh has other runtimes."""
     formats = sorted(runtimes.find_formats(model, plan.cluster.kserve))
-    if not formats or model.format in formats or plan.uses_model_mesh:
+    # The check of patches renders a spec without the format.
+    if not (model.format and formats) or model.format in formats or plan.uses_model_mesh:
         return
     from difflib import get_close_matches  # noqa: PLC0415 - only an unknown format needs it
 
