@@ -1378,3 +1378,15 @@ def test_a_reserved_variable_is_one_loss_and_stays_in_the_object() -> None:
 
     assert [problem.message.count("ENV002") for problem in imported.losses if problem.code == "IMP002"] == [1]
     assert again(imported, cluster)["spec"]["predictor"]["containers"][0]["env"] == [variable]
+
+
+def test_a_restricted_security_context_that_is_a_patch_names_the_defaults() -> None:
+    security = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+    container = {"image": "org/server:1", "securityContext": security, "tty": True}
+    template = {"spec": {"containers": [container]}}
+    live = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "a"}}
+
+    imported = import_object({**live, "spec": {"template": template}}, profile())
+
+    fixes = {problem.field[-1]: problem.fix for problem in imported.losses if problem.code == "IMP001"}
+    assert {name: "defaults: none" in fix for name, fix in fixes.items()} == {"securityContext": True, "tty": False}

@@ -307,7 +307,9 @@ def _report_patched_fields(
         message = "Ebbtide always renders this field, but the object does not have it; a patch removes it"
         if present:
             message = "no field of the spec expresses this; it is kept in spec.patches"
-        fix = "keep spec.patches to preserve the object, or remove the patch to use what Ebbtide renders"
+        of_defaults = "securityContext" in path and not adds_defaults(trial.draft)
+        removed = "the patch and defaults: none" if of_defaults else "the patch"
+        fix = f"keep spec.patches to preserve the object, or remove {removed} to use what Ebbtide renders"
         if not any(path[: len(where)] == where or where[: len(path)] == path for where in reported if where):
             yield make_warning("IMP001", path, message, fix)
 
