@@ -85,7 +85,9 @@ def visit(browser: Browser) -> Iterator[Callable[..., Page]]:
         yield go
 
 
-@pytest.mark.parametrize("path", ["/overview", "/workloads", f"{BASE}/why", f"{BASE}/events", f"{BASE}/logs", "/nope"])
+@pytest.mark.parametrize(
+    "path", ["/overview", "/workloads", f"{BASE}/why", f"{BASE}/events", f"{BASE}/logs", "/nope", "/login"]
+)
 def test_each_screen_fits_and_is_accessible(site: Site, visit: Callable[..., Page], path: str) -> None:
     page = visit(site, path)
     expect(page.locator("h1, h2").first).to_be_visible()

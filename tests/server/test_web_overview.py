@@ -96,7 +96,7 @@ def test_the_figures_and_alerts_are_those_of_all_workloads(site: Site, monkeypat
         assert "SLO in the last 24 hours 4 violated, 0 met" in page.text
         assert "50 req/s all workloads" in page.text
         # Equal causes share a row.
-        assert re.search("Needs attention 4 SLO violated alpha [^:]+: [^:]+ and 3 others Load", page.text)
+        assert re.search(r"Needs attention 4 SLO violated alpha [^:]+: [^:]+ \(and 3 others\) Load", page.text)
 
 
 def test_a_failed_query_of_some_workloads_is_reported_once_with_the_histories_of_the_others(
