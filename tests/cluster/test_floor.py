@@ -356,6 +356,7 @@ SETTINGS = st.builds(
     calm=st.sampled_from([60.0, 120.0, 7.5]),
     fallback=st.sampled_from([900.0, 60.0]),
     fallback_replicas=st.sampled_from([None, 0, 3]),
+    buffer=st.builds(hpa.Buffer, st.integers(0, 3), st.integers(0, 100)),
 )
 
 
@@ -837,3 +838,54 @@ def test_a_number_below_the_floor_is_no_evidence() -> None:
 )
 def test_a_later_bound_wins(bounds: list[Bound], expected: tuple[int, str]) -> None:
     assert fold_bounds(5, "metric", bounds) == expected
+
+
+def _simulate_total(loads: list[int], used: hpa.Buffer, minimum: int) -> list[int]:
+    """Return the floors of a total; the replicas follow the floor."""
+    rules = hpa.ScalingRules(stabilization_window_seconds=0, tolerance=0)
+    behavior = hpa.ScalingBehavior(scale_up=replace(rules, policies=FREE), scale_down=rules)
+    floor, value, floors = Floor(make(TOTAL, minimum=minimum, behavior=behavior, buffer=used)), minimum, []
+    for place, load in enumerate(loads):
+        # Each load lasts as long as a reduction needs.
+        for step in range(20):
+            value = floor.decide(300.0 * place + 15 * step, value, value, pods(value), [load * 1000]).floor
+        floors.append(value)
+    return floors
+
+
+FREE = (hpa.Policy("Pods", 1000, 1),)
+
+
+def test_a_buffer_is_what_it_adds_and_does_not_feed_back() -> None:
+    """On random series, the decision is the one without a buffer, and the buffer, within the bounds."""
+    rng = random.Random(7)  # noqa: S311 - repeatable series
+    for _ in range(1000 if LONG else 100):
+        used = rng.choice([hpa.Buffer(rng.randint(1, 3)), hpa.Buffer(percentage=rng.randint(1, 100))])
+        # No load is within the tolerance of a number of replicas that it does not need; the maximum is 8.
+        loads = [max(10 * rng.randint(0, 11) - 1, 0) for _ in range(4)]
+        plain = _simulate_total(loads, hpa.NO_BUFFER, 1)
+        assert plain == [min(max(math.ceil(load / 10), 1), 8) for load in loads]
+        expected = [
+            min(number + math.ceil(used.replicas + number * used.percentage / 100), 8) if load else 1
+            for number, load in zip(plain, loads, strict=True)
+        ]
+        assert _simulate_total(loads, used, 1) == expected, (used, loads)
+
+
+@pytest.mark.parametrize("count", [20, 22, 30])
+def test_a_tolerance_does_not_count_the_buffer_as_load(count: int) -> None:
+    """A load of 20 replicas on 22 is within a tenth of the target."""
+    floor = Floor(make(TOTAL, minimum=1, maximum=50, buffer=hpa.Buffer(2)))
+    for second in range(0, 1200, 15):
+        count = floor.decide(second, count, count, pods(count), [200_000]).floor
+    assert count == 22
+
+
+def test_the_cause_names_the_buffer() -> None:
+    assert Floor(make(TOTAL, buffer=hpa.Buffer(2))).decide(0, 1, 1, pods(1), [25_000])[:2] == (4, "step")
+    assert Floor(make(TOTAL, buffer=hpa.Buffer(2))).decide(0, 3, 3, pods(3), [25_000])[:2] == (5, "buffer")
+    assert Floor(make(TOTAL, buffer=hpa.Buffer(2))).decide(0, 0, 0, {}, [25_000])[:2] == (5, "buffer")
+
+
+def test_an_idle_service_has_no_buffer_and_scales_to_zero() -> None:
+    assert _simulate_total([25, 0], hpa.Buffer(2), 0) == [5, 0]

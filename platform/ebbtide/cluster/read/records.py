@@ -41,6 +41,7 @@ FLOOR_WORDS: Final = {
     "fallback": "a metric has had no value for long: fallbackReplicas",
     "rollout": "that of the revision that it replaces",
     "manual": "set by ebbtide scale",
+    "buffer": "the metric with the highest number of replicas decides, and the buffer is added",
     "gang": "not raised, because KAI evicts the replicas that serve if the others of their gang do not fit; turn KAI's "
     "--knative-gang-schedule off",
 }

@@ -43,10 +43,12 @@ MILLI: Final = 1000
 #: a resource by each pod, in percent of its request.
 Scope = Literal["pod", "average", "total", "resource"]
 #: The cause of a floor: a metric, the spec's bounds, a window of the schedule, a delayed or limited step, no load, pods
-#: that have no values yet, incomplete evidence, the stated fallback, a rollout, a manual minimum, KAI's gangs.
+#: that have no values yet, incomplete evidence, the stated fallback, a rollout, a manual minimum, KAI's gangs, a metric
+#: with the buffer.
 # fmt: off
 Cause = Literal[
     "metric", "minimum", "maximum", "schedule", "delay", "step", "rest", "wait", "held", "fallback", "rollout", "manual", "gang",
+    "buffer",
 ]
 # fmt: on
 
@@ -96,6 +98,7 @@ class FloorSettings:
     calm: float = CALM_SECONDS
     fallback: float = FALLBACK_SECONDS
     fallback_replicas: int | None = None
+    buffer: hpa.Buffer = hpa.NO_BUFFER
 
 
 class Scraped(NamedTuple):
@@ -184,9 +187,10 @@ class Floor:
                 max_replicas=settings.maximum,
                 metrics=self._metrics,
                 behavior=settings.behavior,
+                buffer=settings.buffer,
             )
         )
-        tolerance = hpa.DEFAULTS.tolerance
+        tolerance = 0.0 if settings.buffer else hpa.DEFAULTS.tolerance
         self._tolerances = hpa.Tolerances(tolerance, tolerance)
         self._busy_at: float | None = None
         self._lost_since: float | None = None
@@ -232,13 +236,13 @@ class Floor:
         self._keep_last(pods, measured)
         proposals = self._propose(now, count, pods, measured)
         usages = [_describe_usage(row, values) for row, values in zip(proposals, measured, strict=True)]
-        recommended = _find_highest(proposals)
+        recommended = settings.buffer.add(_find_highest(proposals))
         is_lower = recommended < count
         if is_lower and pods:
             measured = self._assume_uncertain(now, pods, measured, scraped)
             pods, measured = _assume_unseen(pods, measured, self._metrics, count)
             proposals = self._propose(now, count, pods, measured)
-            recommended = min(_find_highest(proposals), count)
+            recommended = min(settings.buffer.add(_find_highest(proposals)), count)
         self._note_losses(now, count, measured)
         evidence = replicas is not None and all(
             (proposal is not None and row.complete) or (count == 0 and metric.scope != "total")
@@ -261,10 +265,12 @@ class Floor:
                 self._changed_at = now
         if evidence:
             # One replica is what the metrics recommend at least; the calm window decides about the last one.
-            last = 0 if recommended == 1 and settings.minimum == 0 else recommended
+            last = 0 if recommended <= settings.buffer.add(1) and settings.minimum == 0 else recommended
             self._past.append(_Decision(last, scraped))
         else:
             self._past.clear()
+        if cause == "metric" and settings.buffer:
+            cause = "buffer"
         proposed = tuple(
             Proposed(metric.name, None if proposal is None else proposal.replicas, usage, metric.target)
             for metric, proposal, usage in zip(settings.metrics, proposals, usages, strict=True)
@@ -392,9 +398,10 @@ class Floor:
         decision = self._hpa.reconcile(now, count, len(pods), pods, measured)
         if not decision.rescale and decision.limited is None and any(proposal is None for proposal in proposals):
             return floor, "wait" if self._lost_since is None else "held"
-        if decision.replicas <= 1 and self._settings.minimum == 0:
+        last = self._settings.buffer.add(1)
+        if decision.replicas <= last and self._settings.minimum == 0:
             calm = self._busy_at is None or now - self._busy_at >= self._settings.calm
-            return (0, "rest") if calm else (1, "delay")
+            return (0, "rest") if calm else (last, "delay")
         if decision.limited == "TooManyReplicas":
             return decision.replicas, "maximum"
         if decision.limited in {"ScaleUpLimit", "ScaleDownLimit"}:
@@ -407,7 +414,7 @@ class Floor:
             for metric, proposal in zip(self._settings.metrics, proposals, strict=True)
             if metric.scope == "total" and proposal is not None
         ]
-        wanted = max([0, *totals])
+        wanted = self._settings.buffer.add(max([0, *totals]))
         return wanted, "metric" if wanted else "rest"
 
     def _is_any_above(self, proposals: Sequence[hpa.Proposal | None], existing: int) -> bool:
@@ -544,6 +551,10 @@ def format_settings(settings: FloorSettings) -> str:
         value["fallbackSeconds"] = _shorten(settings.fallback)
     if settings.fallback_replicas is not None:
         value["fallbackReplicas"] = settings.fallback_replicas
+    if settings.buffer.replicas:
+        value["bufferReplicas"] = settings.buffer.replicas
+    if settings.buffer.percentage:
+        value["bufferPercentage"] = settings.buffer.percentage
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -616,6 +627,8 @@ _SETTINGS: Final = Record(
             "calmSeconds": shapes.number(0, shapes.MAX_SECONDS),
             "fallbackSeconds": shapes.number(0, shapes.MAX_SECONDS),
             "fallbackReplicas": shapes.whole(),
+            "bufferReplicas": shapes.whole(),
+            "bufferPercentage": shapes.whole(0, 100),
         },
     )
 )
@@ -649,6 +662,7 @@ def parse_settings(text: str) -> FloorSettings:
             calm=value.get("calmSeconds", CALM_SECONDS),
             fallback=value.get("fallbackSeconds", FALLBACK_SECONDS),
             fallback_replicas=value.get("fallbackReplicas"),
+            buffer=hpa.Buffer(value.get("bufferReplicas", 0), value.get("bufferPercentage", 0)),
         )
     except ValueError as error:
         raise FloorError(str(error)) from error

@@ -177,6 +177,24 @@ class ScalingBehavior:
     scale_down: ScalingRules = ScalingRules()
 
 
+class Buffer(NamedTuple):
+    """Replicas above what the metrics ask for: a number, and whole percent of what they ask for. Without load, there are none."""
+
+    replicas: int = 0
+    percentage: int = 0
+
+    def __bool__(self) -> bool:
+        """Return whether the buffer adds replicas."""
+        return self != NO_BUFFER
+
+    def add(self, desired: int) -> int:
+        """Return the replicas that the metrics ask for, and the buffer."""
+        return desired + self.replicas - (-desired * self.percentage // 100) if desired else 0
+
+
+NO_BUFFER: Final = Buffer()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HpaSpec:
     """The spec of an HPA: bounds, metrics and behavior (None: the default limits)."""
@@ -185,6 +203,8 @@ class HpaSpec:
     min_replicas: int = 1
     metrics: tuple[Metric, ...] = (ResourceMetric(average_utilization=80),)
     behavior: ScalingBehavior | None = None
+    #: Ebbtide's extension: replicas above what the metrics ask for.
+    buffer: Buffer = NO_BUFFER
 
 
 @dataclass(frozen=True, slots=True)
@@ -521,7 +541,8 @@ class HorizontalAutoscaler:
         down = _Rules(int(config.downscale_stabilization), _DOWN.select, _DOWN.policies)
         self._up = _fill_rules(behavior.scale_up, _UP)
         self._down = _fill_rules(behavior.scale_down, down)
-        self._tolerances = _make_tolerances(behavior, config)
+        # Within a tolerance, an HPA asks for the present number, which includes the buffer: it would grow by itself.
+        self._tolerances = Tolerances(0.0, 0.0) if spec.buffer else _make_tolerances(behavior, config)
         # Only these metrics exist without pods.
         self._to_zero = spec.min_replicas == 0 and any(
             isinstance(metric, ObjectMetric | ExternalMetric) for metric in spec.metrics
@@ -561,7 +582,7 @@ class HorizontalAutoscaler:
             recommended = replicas_for_metrics(ask, spec.metrics, measured)
             if recommended is None:
                 return HpaDecision(spec_replicas, rescale=False)
-            recommended = max(recommended, 0)
+            recommended = spec.buffer.add(max(recommended, 0))
             stable = self._stabilize(recommended, spec_replicas, time)
             desired, limited = self._limit(stable, spec_replicas, time)
             stabilized = stable != recommended

@@ -40,7 +40,7 @@ OURS_INSIDE: Final = tuple(
         ("storage", ("imageVolume", "csiVolume")),
         ("autoscaling", ("stableWindowSeconds", "panicWindowPercentage", "panicThresholdPercentage")),
         ("autoscaling", ("targetBurstCapacity", "metricAggregation", "metrics", "schedule", "behavior")),
-        ("autoscaling", ("fallbackReplicas",)),
+        ("autoscaling", ("fallbackReplicas", "buffer")),
     )
     for name in names
 )

@@ -114,6 +114,11 @@ class Autoscaling(Model):
     fallback_replicas: Positive | None = None
     """Replicas after the profile's fallbackSeconds without a metric's value. Default: the last decided number stays. Needs
     Ebbtide's controller. Ebbtide extension."""
+    buffer: Positive | Annotated[str, Field(pattern=r"^([1-9][0-9]?|100)%$")] | None = Field(
+        default=None, examples=[2, "20%"]
+    )
+    """Replicas above what the metric asks for, up to maxReplicas: a number, which needs Ebbtide's controller, or a percentage.
+    Without load there are none. The controller then uses no tolerance. Ebbtide extension."""
     metric_threshold_percentage: Percentage | None = None
     """Target utilization: percentage of metricThreshold that a replica may use before the autoscaler adds another one.
     Only for concurrency and throughput. Default: 70."""

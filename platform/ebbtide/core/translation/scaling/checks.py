@@ -16,7 +16,7 @@ from ebbtide.core.translation.modes import report_knative_field
 from ebbtide.core.translation.objects import read_field
 from ebbtide.core.translation.plan import Plan
 from ebbtide.core.translation.scaling import standard
-from ebbtide.core.translation.scaling.choice import AUTO
+from ebbtide.core.translation.scaling.choice import AUTO, TITLES, read_buffer_share
 from ebbtide.core.translation.scaling.knative import SETTINGS
 from ebbtide.core.translation.scaling.targets import check_targets, report_missing_adapter
 
@@ -89,6 +89,34 @@ def _check_controller_fields(plan: Plan) -> Iterator[Problem]:
         elif scaling.scaler != "controller":
             reason = EQUAL if scaling.scaler == "fixed" else "the KPA does not read it"
             yield report_no_effect((*AUTO, field), reason)
+
+
+def _check_buffer(plan: Plan) -> Iterator[Problem]:
+    """Check that the autoscaler can have the buffer: the KPA has a percentage as a lower target."""
+    auto, scaling, where = plan.spec.autoscaling, plan.scaling, (*AUTO, "buffer")
+    if auto.buffer is None:
+        return
+    if scaling.scaler == "fixed" or not scaling.targets:
+        yield report_no_effect(where, EQUAL if scaling.scaler == "fixed" else "no metric asks for replicas")
+        return
+    share = read_buffer_share(auto)
+    of_kpa = any(target.row.autoscaler == "kpa" for target in scaling.targets)
+    if scaling.scaler == "controller" and not (of_kpa and not share):
+        supported = True
+    else:
+        supported = bool(share) and scaling.scaler == "knative-kpa" and plan.adds_defaults
+    if not supported:
+        message = f"{TITLES[scaling.scaler]} cannot add the buffer {auto.buffer} to what {scaling.metric_name} asks for"
+        fix = (
+            "use a percentage, or increase minReplicas"
+            if of_kpa and plan.mode.revisions and not share
+            else f"lower metricThreshold, or increase minReplicas, or {RUN_CONTROLLER}"
+        )
+        yield Problem("AUT098", where, message, fix, fixes=remove_field())
+    elif of_kpa and scaling.percentage < 1:
+        message = f"the buffer lowers the target utilization to {scaling.percentage:g}%, and Knative's minimum is 1%"
+        fix = "use a smaller buffer, or increase metricThresholdPercentage"
+        yield Problem("AUT098", where, message, fix, fixes=remove_field())
 
 
 def _check_controller(plan: Plan) -> Iterator[Problem]:
@@ -324,6 +352,7 @@ CHECKS: Final[tuple[Callable[[Plan], Iterator[Problem]], ...]] = (
     _check_fixed,
     _check_settings,
     _check_controller_fields,
+    _check_buffer,
     _check_controller,
     _check_gang,
     check_targets,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ebbtide.core.base import metrics
 from ebbtide.core.base.quantities import parse_whole_quantity
 from ebbtide.core.profile import metric_names
 from ebbtide.core.translation.gpu import BACKENDS
 from ebbtide.core.translation.plan import Decision, Plan, Scaler, Scaling, ScalingTarget
+
+if TYPE_CHECKING:
+    from ebbtide.core.spec.autoscaling import Autoscaling
 
 AUTO: Final = ("spec", "autoscaling")
 BOUNDS: Final = ("minReplicas", "maxReplicas")
@@ -46,9 +49,21 @@ def choose(plan: Plan) -> tuple[Scaling, Decision]:
         return Scaling("knative-kpa", minimum, maximum), _make_decision(TITLES["knative-kpa"], because, *BOUNDS)
     target = _make_target(plan)
     scaler, because = _choose_scaler(target.row, target.name, plan)
-    percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
+    percentage = _find_percentage(auto)
     scaling = Scaling(scaler, minimum, maximum, target.row, target.name, target.threshold, percentage, (target,))
     return scaling, _make_decision(TITLES[scaler], because, "metric", "metricThreshold")
+
+
+def read_buffer_share(auto: Autoscaling) -> int:
+    """Return the buffer in percent of the replicas, 0 if it is a number of replicas or not set."""
+    return int(auto.buffer.removesuffix("%")) if isinstance(auto.buffer, str) else 0
+
+
+def _find_percentage(auto: Autoscaling) -> float:
+    """Return the target utilization. The KPA divides the load by it, so 20% more replicas are the utilization divided by 1.2."""
+    percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
+    share = read_buffer_share(auto)
+    return round(percentage / (1 + share / 100), 2) if share else percentage
 
 
 def _make_target(plan: Plan) -> ScalingTarget:
@@ -72,7 +87,7 @@ def _choose_for_several(plan: Plan, minimum: int, maximum: int) -> tuple[Scaling
         total = item.query_result == "total"
         targets.append(target._replace(query=item.query or "", query_pods=item.pods or "", total=total))
     first = targets[0]
-    percentage = plan.spec.autoscaling.metric_threshold_percentage or DEFAULT_PERCENTAGE
+    percentage = _find_percentage(plan.spec.autoscaling)
     scaling = Scaling(
         "controller", minimum, maximum, first.row, first.name, first.threshold, percentage, tuple(targets)
     )
@@ -107,7 +122,7 @@ def _choose_without_defaults(plan: Plan) -> tuple[Scaling, Decision]:
     key, default = row.default_target
     default_threshold = parse_whole_quantity(config.get(key, default)) if default else None
     threshold = auto.metric_threshold if auto.metric_threshold is not None else default_threshold
-    percentage = auto.metric_threshold_percentage or DEFAULT_PERCENTAGE
+    percentage = _find_percentage(auto)
     target = _make_target(plan)._replace(row=row, name=name, threshold=threshold)
     scaling = Scaling(scaler, minimum, maximum, row, name, threshold, percentage, (target,))
     title = TITLES[scaler]

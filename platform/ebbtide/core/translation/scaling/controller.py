@@ -13,6 +13,7 @@ from ebbtide.core.base.cron import Window
 from ebbtide.core.base.engine_metrics import find_engine_metrics
 from ebbtide.core.translation.engines import find_engine
 from ebbtide.core.translation.plan import Plan, ScalingTarget
+from ebbtide.core.translation.scaling.choice import read_buffer_share
 
 if TYPE_CHECKING:
     from ebbtide.core.autoscaler.floor import FloorMetric, FloorSettings, Scope
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
 def make_floor_settings(plan: Plan) -> FloorSettings:
     """Return the settings of a workload's floor. A metric of the KPA is none of the controller's."""
-    from ebbtide.core.autoscaler import floor  # noqa: PLC0415 - other workloads do not need it
+    from ebbtide.core.autoscaler import floor, hpa  # noqa: PLC0415 - other workloads do not need it
 
     auto, scaling = plan.spec.autoscaling, plan.scaling
+    share = read_buffer_share(auto)
     behavior = make_behavior_fields(auto)
     return floor.FloorSettings(
         minimum=scaling.minimum,
@@ -36,6 +38,9 @@ def make_floor_settings(plan: Plan) -> FloorSettings:
         calm=float(max(auto.stable_window_seconds or floor.CALM_SECONDS, auto.scale_down_delay_seconds or 0)),
         fallback=float(plan.cluster.autoscaling.fallback_seconds),
         fallback_replicas=auto.fallback_replicas,
+        buffer=hpa.Buffer(percentage=share)
+        if share
+        else hpa.Buffer(auto.buffer if isinstance(auto.buffer, int) else 0),
     )
 
 
