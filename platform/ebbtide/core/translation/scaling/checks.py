@@ -113,10 +113,27 @@ def _check_buffer(plan: Plan) -> Iterator[Problem]:
             else f"lower metricThreshold, or increase minReplicas, or {RUN_CONTROLLER}"
         )
         yield Problem("AUT098", where, message, fix, fixes=remove_field())
+    elif not share and (timed := _find_timed(plan)):
+        message = (
+            f"more replicas do not lower {timed} in proportion, so a buffer of {auto.buffer} could raise what it asks for up to "
+            "maxReplicas"
+        )
+        fix = "use a percentage, which acts as a lower metricThreshold, or scale on a load, such as gpu-utilization or requests-waiting"
+        yield Problem("AUT098", where, message, fix, fixes=remove_field())
     elif of_kpa and scaling.percentage < 1:
         message = f"the buffer lowers the target utilization to {scaling.percentage:g}%, and Knative's minimum is 1%"
         fix = "use a smaller buffer, or increase metricThresholdPercentage"
         yield Problem("AUT098", where, message, fix, fixes=remove_field())
+
+
+def _find_timed(plan: Plan) -> str:
+    """Return the first metric that is not a load, of which more replicas would each have less; empty without one."""
+    timed = (
+        target.name
+        for target in plan.scaling.targets
+        if target.row.unit.startswith("ms") or (target.query and not target.total)
+    )
+    return next(timed, "")
 
 
 def _check_controller(plan: Plan) -> Iterator[Problem]:
