@@ -541,7 +541,7 @@ class HorizontalAutoscaler:
         down = _Rules(int(config.downscale_stabilization), _DOWN.select, _DOWN.policies)
         self._up = _fill_rules(behavior.scale_up, _UP)
         self._down = _fill_rules(behavior.scale_down, down)
-        # Within a tolerance, an HPA asks for the present number, which includes the buffer: it would grow by itself.
+        # Within a tolerance, an HPA asks for the present number, which includes the buffer: it would grow without load.
         self._tolerances = Tolerances(0.0, 0.0) if spec.buffer else _make_tolerances(behavior, config)
         # Only these metrics exist without pods.
         self._to_zero = spec.min_replicas == 0 and any(
