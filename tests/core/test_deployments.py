@@ -149,6 +149,7 @@ def make_route(kind: str, service: str, **metadata: str) -> dict[str, Any]:
         "Ingress": ingress,
         "Ingress of all": {"defaultBackend": backend},
         "HTTPRoute": {"rules": [{"backendRefs": [{"name": service}]}]},
+        "HTTPRoute across": {"rules": [{"backendRefs": [{"name": service, "namespace": "models"}]}]},
         "Gateway": {"rules": [{"backendRefs": [{"name": service}]}]},
     }
     return {
@@ -363,3 +364,20 @@ def list_paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str |
         if name not in {"apiVersion", "kind"}:
             found += list_paths(item, (*path, name))
     return found
+
+
+@pytest.mark.parametrize(
+    ("namespace", "route", "named"),
+    [
+        ("models", make_route("HTTPRoute across", "front", namespace="edge"), True),
+        ("models", make_route("HTTPRoute", "front", namespace="edge"), False),
+        ("edge", make_route("HTTPRoute across", "front", namespace="edge"), False),
+    ],
+)
+def test_a_route_may_be_in_another_namespace(namespace: str, route: dict[str, Any], named: bool) -> None:
+    deployment = make_deployment()
+    deployment["metadata"]["namespace"] = namespace
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "front", "namespace": namespace}}
+    documents = load(service | {"spec": {"selector": {"app": "llm"}}}, deployment, route)
+
+    assert any(problem.code == "IMP014" for problem in documents[1].problems) == named

@@ -146,9 +146,10 @@ def is_related(obj: Object, deployment: Object) -> bool:
 
 def list_routed(obj: Object, deployment: Object) -> list[str]:
     """Return the names of the Services in the Deployment's namespace to which an Ingress or a route sends requests."""
-    if get_at(obj, "metadata", "namespace") != get_at(deployment, "metadata", "namespace"):
-        return []
-    return [name for path in ROUTES.get(obj["kind"], ()) for name in iterate_matches(obj, path)]
+    own, wanted = (get_at(each, "metadata", "namespace") for each in (obj, deployment))
+    targets = [ref for path in ROUTES.get(obj["kind"], ()) for ref in iterate_matches(obj, path[:-1])]
+    # A route may send requests to a Service of another namespace.
+    return [ref["name"] for ref in filter_mappings(targets) if "name" in ref and ref.get("namespace", own) == wanted]
 
 
 def find_obstacle(obj: Object, related: list[Object]) -> str | None:
