@@ -872,13 +872,39 @@ def test_a_buffer_is_what_it_adds_and_does_not_feed_back() -> None:
         assert _simulate_total(loads, used, 1) == expected, (used, loads)
 
 
-@pytest.mark.parametrize("count", [20, 22, 30])
-def test_a_tolerance_does_not_count_the_buffer_as_load(count: int) -> None:
+@pytest.mark.parametrize(("count", "load"), [(20, 20), (22, 20), (30, 20), (33, 30)])
+def test_a_tolerance_does_not_count_the_buffer_as_load(count: int, load: int) -> None:
     """A load of 20 replicas on 22 is within a tenth of the target."""
     floor = Floor(make(TOTAL, minimum=1, maximum=50, buffer=hpa.Buffer(2)))
     for second in range(0, 1200, 15):
-        count = floor.decide(second, count, count, pods(count), [200_000]).floor
-    assert count == 22
+        count = floor.decide(second, count, count, pods(count), [load * 10_000]).floor
+    assert count == load + 2
+
+
+def run_cpu(use: int, count: int, **options: Any) -> tuple[int, str]:
+    """Return the floor and its cause after half an hour of a constant use of the CPU, in percent of one replica's request."""
+    floor, cause = Floor(make(CPU, **options)), ""
+    for second in range(0, 1800, 15):
+        value = each(count, use * 10 / max(count, 1) / 1000)
+        count, cause, _ = floor.decide(second, count, count, pods(count), [value])
+    return count, cause
+
+
+def test_a_buffer_above_the_maximum_lowers_nothing() -> None:
+    """Two replicas are needed, and the buffer ends at maxReplicas, which is what one replica with its buffer would be."""
+    assert run_cpu(90, 3, maximum=3, buffer=hpa.Buffer(2)) == (3, "maximum")
+    assert run_cpu(90, 2, maximum=2) == (2, "metric")
+
+
+def test_a_service_that_one_replica_serves_rests_without_its_buffer() -> None:
+    assert run_cpu(20, 3, buffer=hpa.Buffer(2)) == (0, "rest")
+    assert run_cpu(20, 3, minimum=1, buffer=hpa.Buffer(2)) == (3, "buffer")
+
+
+def test_a_buffer_keeps_the_step_limits() -> None:
+    step = hpa.ScalingBehavior(scale_up=hpa.ScalingRules(policies=(hpa.Policy("Pods", 1, 60),)))
+    floor = Floor(make(CPU, behavior=step, buffer=hpa.Buffer(2)))
+    assert floor.decide(0, 1, 1, pods(1), [each(1, 0.4)])[:2] == (2, "delay")
 
 
 def test_the_cause_names_the_buffer() -> None:

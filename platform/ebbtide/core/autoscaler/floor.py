@@ -236,13 +236,15 @@ class Floor:
         self._keep_last(pods, measured)
         proposals = self._propose(now, count, pods, measured)
         usages = [_describe_usage(row, values) for row, values in zip(proposals, measured, strict=True)]
-        recommended = settings.buffer.add(_find_highest(proposals))
+        asked = _find_highest(proposals)
+        recommended = settings.buffer.add(asked)
         is_lower = recommended < count
         if is_lower and pods:
             measured = self._assume_uncertain(now, pods, measured, scraped)
             pods, measured = _assume_unseen(pods, measured, self._metrics, count)
             proposals = self._propose(now, count, pods, measured)
-            recommended = min(settings.buffer.add(_find_highest(proposals)), count)
+            asked = min(_find_highest(proposals), count)
+            recommended = min(settings.buffer.add(asked), count)
         self._note_losses(now, count, measured)
         evidence = replicas is not None and all(
             (proposal is not None and row.complete) or (count == 0 and metric.scope != "total")
@@ -265,7 +267,7 @@ class Floor:
                 self._changed_at = now
         if evidence:
             # One replica is what the metrics recommend at least; the calm window decides about the last one.
-            last = 0 if recommended <= settings.buffer.add(1) and settings.minimum == 0 else recommended
+            last = 0 if asked <= 1 and settings.minimum == 0 else recommended
             self._past.append(_Decision(last, scraped))
         else:
             self._past.clear()
@@ -398,10 +400,11 @@ class Floor:
         decision = self._hpa.reconcile(now, count, len(pods), pods, measured)
         if not decision.rescale and decision.limited is None and any(proposal is None for proposal in proposals):
             return floor, "wait" if self._lost_since is None else "held"
-        last = self._settings.buffer.add(1)
+        # With a buffer, the same number can be the maximum or a step for more load.
+        last = self._settings.buffer.add(1) if _find_highest(proposals) <= 1 else 1
         if decision.replicas <= last and self._settings.minimum == 0:
             calm = self._busy_at is None or now - self._busy_at >= self._settings.calm
-            return (0, "rest") if calm else (last, "delay")
+            return (0, "rest") if calm else (max(decision.replicas, 1), "delay")
         if decision.limited == "TooManyReplicas":
             return decision.replicas, "maximum"
         if decision.limited in {"ScaleUpLimit", "ScaleDownLimit"}:

@@ -118,7 +118,8 @@ class Autoscaling(Model):
         default=None, examples=[2, "20%"]
     )
     """Replicas above what the metric asks for, up to maxReplicas: a number, which needs Ebbtide's controller, or a percentage.
-    Without load there are none. The controller then uses no tolerance. Ebbtide extension."""
+    Without load there are none, nor with minReplicas 0 while one replica is enough. The controller then uses no tolerance.
+    Ebbtide extension."""
     metric_threshold_percentage: Percentage | None = None
     """Target utilization: percentage of metricThreshold that a replica may use before the autoscaler adds another one.
     Only for concurrency and throughput. Default: 70."""

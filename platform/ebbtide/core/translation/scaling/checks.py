@@ -101,8 +101,8 @@ def _check_buffer(plan: Plan) -> Iterator[Problem]:
         return
     share = read_buffer_share(auto)
     of_kpa = any(target.row.autoscaler == "kpa" for target in scaling.targets)
-    if scaling.scaler == "controller" and not (of_kpa and not share):
-        supported = True
+    if scaling.scaler == "controller":
+        supported = bool(share) or not of_kpa
     else:
         supported = bool(share) and scaling.scaler == "knative-kpa" and plan.adds_defaults
     if not supported:
@@ -110,8 +110,11 @@ def _check_buffer(plan: Plan) -> Iterator[Problem]:
         fix = (
             "use a percentage, or increase minReplicas"
             if of_kpa and plan.mode.revisions and not share
-            else f"lower metricThreshold, or increase minReplicas, or {RUN_CONTROLLER}"
+            else "lower metricThreshold, or increase minReplicas"
         )
+        # The controller scales Knative revisions only, and leaves the KPA its metrics.
+        if plan.mode.revisions and not of_kpa:
+            fix += f", or {RUN_CONTROLLER}"
         yield Problem("AUT098", where, message, fix, fixes=remove_field())
     elif not share and (timed := _find_timed(plan)):
         message = (
