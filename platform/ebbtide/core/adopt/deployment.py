@@ -76,12 +76,12 @@ DEFAULTS: Final = (
 _ONE_SERIES: Final = re.compile(r"(?:sum\s*\(\s*)?([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(?:\{[^{}]*\})?\s*\)?")
 #: Maximum replicas of a ScaledObject without the field.
 KEDA_MAXIMUM: Final = 100
-_ROUTE: Final = (("spec", "rules", "*", "backendRefs", "*", "name"),)
-#: The names of the Services to which an object sends requests (kubernetes networking/v1; kubernetes-sigs/gateway-api apis/v1).
+_ROUTE: Final = (("spec", "rules", "*", "backendRefs", "*"),)
+#: The references to the Services to which an object sends requests (kubernetes networking/v1; kubernetes-sigs/gateway-api apis/v1).
 ROUTES: Final = {
     "Ingress": (
-        ("spec", "defaultBackend", "service", "name"),
-        ("spec", "rules", "*", "http", "paths", "*", "backend", "service", "name"),
+        ("spec", "defaultBackend", "service"),
+        ("spec", "rules", "*", "http", "paths", "*", "backend", "service"),
     ),
     **dict.fromkeys(("HTTPRoute", "GRPCRoute"), _ROUTE),
 }
@@ -147,7 +147,7 @@ def is_related(obj: Object, deployment: Object) -> bool:
 def list_routed(obj: Object, deployment: Object) -> list[str]:
     """Return the names of the Services in the Deployment's namespace to which an Ingress or a route sends requests."""
     own, wanted = (get_at(each, "metadata", "namespace") for each in (obj, deployment))
-    targets = [ref for path in ROUTES.get(obj["kind"], ()) for ref in iterate_matches(obj, path[:-1])]
+    targets = [ref for path in ROUTES.get(obj["kind"], ()) for ref in iterate_matches(obj, path)]
     # A route may send requests to a Service of another namespace.
     return [ref["name"] for ref in filter_mappings(targets) if "name" in ref and ref.get("namespace", own) == wanted]
 
