@@ -544,6 +544,35 @@ def test_a_deployment_that_serves_models_is_named_and_alone_is_an_error(
         assert f"runs {named}," in ran.err or named is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "image", "limits", "is_read"),
+    [
+        ("Deployment", "vllm/vllm-openai:v0.11.0", {}, True),
+        ("StatefulSet", "vllm/vllm-openai:v0.11.0", {}, False),
+        ("Deployment", "ghcr.io/acme/server:1", {"nvidia.com/gpu": "1"}, False),
+    ],
+)
+def test_render_names_convert_for_a_deployment_that_it_reads(
+    run: Any, tmp_path: Path, kind: str, image: str, limits: dict[str, str], is_read: bool
+) -> None:
+    file = tmp_path / "deployment.yaml"
+    file.write_text(write_deployment(kind, image, limits))
+
+    assert [
+        "ebbtide convert --to native" in run("render", file, "--others", choice).err for choice in ("keep", "drop")
+    ] == [is_read, is_read]
+
+
+def test_check_does_not_call_an_object_rendered_that_another_wrote(run: Any, tmp_path: Path) -> None:
+    file = tmp_path / "claim.yaml"
+    file.write_text(f"{CHAT}---\n{CLAIM}---\n{CLAIM}  labels:\n    app.kubernetes.io/managed-by: ebbtide\n")
+
+    err = run("check", file).out
+
+    assert err.count("IMP007") == 2
+    assert err.count("Ebbtide did not render it") == err.count("is rendered together with a workload") == 1
+
+
 def test_a_deployment_of_a_known_server_is_converted(run: Any, tmp_path: Path) -> None:
     file = tmp_path / "deployment.yaml"
     file.write_text(write_deployment("Deployment", "vllm/vllm-openai:v0.11.0", {"nvidia.com/gpu": "1"}))

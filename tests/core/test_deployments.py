@@ -150,6 +150,9 @@ def make_route(kind: str, service: str, **metadata: str) -> dict[str, Any]:
         "Ingress of all": {"defaultBackend": backend},
         "HTTPRoute": {"rules": [{"backendRefs": [{"name": service}]}]},
         "HTTPRoute across": {"rules": [{"backendRefs": [{"name": service, "namespace": "models"}]}]},
+        "TLSRoute": {"rules": [{"backendRefs": [{"name": service}]}]},
+        "VirtualService": {"http": [{"route": [{"destination": {"host": service}}]}]},
+        "VirtualService of TLS": {"tls": [{"route": [{"destination": {"host": service}}]}]},
         "Gateway": {"rules": [{"backendRefs": [{"name": service}]}]},
     }
     return {
@@ -168,6 +171,10 @@ def make_route(kind: str, service: str, **metadata: str) -> dict[str, Any]:
         (make_route("HTTPRoute", "front"), True),
         (make_route("HTTPRoute", "other"), False),
         (make_route("HTTPRoute", "front", namespace="other"), False),
+        (make_route("TLSRoute", "front"), True),
+        (make_route("VirtualService", "front"), True),
+        (make_route("VirtualService of TLS", "front"), True),
+        (make_route("VirtualService", "front.other.svc.cluster.local"), False),
         (make_route("Gateway", "front"), False),
     ],
 )
@@ -372,6 +379,9 @@ def list_paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str |
         ("models", make_route("HTTPRoute across", "front", namespace="edge"), True),
         ("models", make_route("HTTPRoute", "front", namespace="edge"), False),
         ("edge", make_route("HTTPRoute across", "front", namespace="edge"), False),
+        ("models", make_route("VirtualService", "front.models", namespace="edge"), True),
+        ("models", make_route("VirtualService", "front.models.svc.cluster.local", namespace="edge"), True),
+        ("models", make_route("VirtualService", "front", namespace="edge"), False),
     ],
 )
 def test_a_route_may_be_in_another_namespace(namespace: str, route: dict[str, Any], named: bool) -> None:
@@ -381,3 +391,14 @@ def test_a_route_may_be_in_another_namespace(namespace: str, route: dict[str, An
     documents = load(service | {"spec": {"selector": {"app": "llm"}}}, deployment, route)
 
     assert any(problem.code == "IMP014" for problem in documents[1].problems) == named
+
+
+def test_a_variable_that_knative_sets_leaves_nothing() -> None:
+    deployment = make_deployment()
+    deployment["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "PORT", "value": "8000"}]
+
+    inference = load(deployment)[0].inference
+
+    assert inference is not None
+    assert not inference.spec.patches
+    assert not inference.spec.environment_variables

@@ -77,13 +77,15 @@ _ONE_SERIES: Final = re.compile(r"(?:sum\s*\(\s*)?([a-zA-Z_:][a-zA-Z0-9_:]*)\s*(
 #: Maximum replicas of a ScaledObject without the field.
 KEDA_MAXIMUM: Final = 100
 _ROUTE: Final = (("spec", "rules", "*", "backendRefs", "*"),)
-#: The references to the Services to which an object sends requests (kubernetes networking/v1; kubernetes-sigs/gateway-api apis/v1).
+#: The references to the Services to which an object sends requests (kubernetes networking/v1; kubernetes-sigs/gateway-api apis/v1;
+#: istio.io/api networking/v1 VirtualService, whose ``host`` is a name, NAME.NAMESPACE, or a DNS name that begins with it).
 ROUTES: Final = {
     "Ingress": (
         ("spec", "defaultBackend", "service"),
         ("spec", "rules", "*", "http", "paths", "*", "backend", "service"),
     ),
-    **dict.fromkeys(("HTTPRoute", "GRPCRoute"), _ROUTE),
+    **dict.fromkeys(("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute"), _ROUTE),
+    "VirtualService": tuple(("spec", part, "*", "route", "*", "destination") for part in ("http", "tls", "tcp")),
 }
 _SCALERS: Final = {"HorizontalPodAutoscaler": "autoscaling/", "ScaledObject": "keda.sh/"}
 
@@ -147,9 +149,13 @@ def is_related(obj: Object, deployment: Object) -> bool:
 def list_routed(obj: Object, deployment: Object) -> list[str]:
     """Return the names of the Services in the Deployment's namespace to which an Ingress or a route sends requests."""
     own, wanted = (get_at(each, "metadata", "namespace") for each in (obj, deployment))
-    targets = [ref for path in ROUTES.get(obj["kind"], ()) for ref in iterate_matches(obj, path)]
-    # A route may send requests to a Service of another namespace.
-    return [ref["name"] for ref in filter_mappings(targets) if "name" in ref and ref.get("namespace", own) == wanted]
+    found = []
+    for ref in filter_mappings([ref for path in ROUTES.get(obj["kind"], ()) for ref in iterate_matches(obj, path)]):
+        # A route may send requests to a Service of another namespace.
+        name, _, domain = str(ref.get("name") or ref.get("host", "")).partition(".")
+        if (ref.get("namespace") or domain.partition(".")[0] or own) == wanted:
+            found.append(name)
+    return found
 
 
 def find_obstacle(obj: Object, related: list[Object]) -> str | None:
@@ -279,6 +285,8 @@ def _set_port(container: Object, served: int, numbers: dict[str, Any], *, grpc: 
     own = [item for item in filter_mappings(container.get("env")) if item.get("name") == "PORT"]
     if own:
         container["env"] = [item for item in container["env"] if item not in own]
+    if container.get("env") == []:
+        del container["env"]
     return [*lost, *("the variable PORT" for item in own if item.get("value") != str(served))]
 
 

@@ -33,6 +33,8 @@ COMPANIONS: Final = {
 }
 # fmt: on
 _KEEP: Final = "apply it with kubectl as it is, next to the workloads that use it"
+#: The way from a Deployment to a spec.
+CONVERT: Final = "write its spec with ebbtide convert --to native, and use that"
 _SERVICE: Final = "convert the object that creates it: the Knative Service, or the InferenceService"
 _NIM: Final = "apply it with kubectl as it is: NVIDIA's NIM operator serves it; or serve its image with kind: Inference"
 _CLASSIC: Final = "submit the REST body of the workload, or read all workloads of the control plane with ebbtide import --from runai URL"
@@ -99,7 +101,7 @@ def load_document(
         return LoadedDocument(name, Reading({}), None, text_problems, line_of)
     kind = data.get("kind")
     if isinstance(kind, str) and kind in COMPANIONS and "apiVersion" in data:
-        problem = _companion_warning(kind)
+        problem = _companion_warning(kind, is_rendered=_is_rendered(data) or _is_of_project(data))
     elif reader := native if native.recognize(data) else _find_rarer_reader(data):
         return validate_reading(reader.read(data, profile), name, line_of, text_problems)
     else:
@@ -115,9 +117,18 @@ def _describe_other(data: dict[str, Any]) -> OtherObject | None:
         return None
     if version.startswith(UPSTREAM_GROUPS) and kind in WORKLOAD_KINDS:
         return None
-    if get_at(data, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide":
+    if _is_rendered(data):
         return None
     return OtherObject(kind, f"{version} {kind} {get_at(data, 'metadata', 'name', default='')}".rstrip(), data)
+
+
+def _is_rendered(data: dict[str, Any]) -> bool:
+    return bool(get_at(data, "metadata", "labels", keys.APP_MANAGED_BY) == "ebbtide")
+
+
+def _is_of_project(data: dict[str, Any]) -> bool:
+    """Return whether an object has the label of a project: a rendered Namespace has only this one."""
+    return get_at(data, "metadata", "labels", keys.PROJECT) is not None
 
 
 def _find_rarer_reader(data: dict[str, Any]) -> Reader | ModuleType | None:
@@ -147,9 +158,13 @@ def load_added_readers() -> tuple[Reader, ...]:
     return tuple(part.load(Reader) for part in plugins.list_added(plugins.READERS))
 
 
-def _companion_warning(kind: str) -> Problem:
-    message = f"{kind} is rendered together with a workload, from its spec and the profile; it is ignored"
-    fix = "use the Knative Service, InferenceService or LLMInferenceService that it belongs to"
+def _companion_warning(kind: str, *, is_rendered: bool) -> Problem:
+    if is_rendered:
+        message = f"{kind} is rendered together with a workload, from its spec and the profile; it is ignored"
+        fix = "use the Knative Service, InferenceService or LLMInferenceService that it belongs to"
+    else:
+        message = f"{kind} is not a spec, and Ebbtide did not render it; it is ignored"
+        fix = "apply it with kubectl, from a separate file"
     return make_warning("IMP007", ("kind",), message, fix)
 
 
@@ -173,7 +188,7 @@ def _unsupported_problem(kind: Any, version: Any) -> Problem:
             "SPEC005", ("apiVersion",), f"{described} is of an API version that no release serves", DEAD_FORMS[kind][1]
         )
     if kind == "Deployment" and isinstance(version, str) and version.startswith("apps/"):
-        fix = "if a known model server runs in it, write its spec with ebbtide convert --to native, and use that"
+        fix = f"if a known model server runs in it, {CONVERT}"
         return Problem("SPEC005", ("kind",), f"{described} is not a spec", fix)
     formats = (
         "kind: Inference",

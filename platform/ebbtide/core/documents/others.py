@@ -7,7 +7,7 @@ from typing import Final
 
 from ebbtide.core.base.paths import get_at
 from ebbtide.core.base.problems import ERROR, Problem, make_warning
-from ebbtide.core.documents import OTHER_KINDS
+from ebbtide.core.documents import CONVERT, OTHER_KINDS
 from ebbtide.core.readers.loaded import LoadedDocument, OtherObject
 
 KEEP: Final = "keep"
@@ -19,6 +19,7 @@ CHOICES: Final = (KEEP, DROP, FAIL)
 SERVER_KINDS: Final = {"Deployment", "StatefulSet"}
 #: The start of the names of GPU resources: of NVIDIA's device plugin with its MIG devices, of AMD's and of Intel's.
 GPU_RESOURCES: Final = ("nvidia.com/gpu", "nvidia.com/mig-", "amd.com/gpu", "gpu.intel.com/")
+_GPU_CONTAINER: Final = "a container with a GPU"
 _WRITE: Final = "write a spec with its image, args, servingPort and GPUs, and delete it when the spec serves"
 
 
@@ -55,7 +56,7 @@ def _name_server(other: OtherObject) -> str | None:
     containers = get_at(other.data, "spec", "template", "spec", "containers")
     limits = [get_at(item, "resources", "limits") for item in (containers if isinstance(containers, list) else ())]
     names = [str(name) for amounts in limits if isinstance(amounts, dict) for name in amounts]
-    return "a container with a GPU" if any(name.startswith(GPU_RESOURCES) for name in names) else None
+    return _GPU_CONTAINER if any(name.startswith(GPU_RESOURCES) for name in names) else None
 
 
 def report_nothing_converted(name: str) -> Problem:
@@ -66,7 +67,12 @@ def report_nothing_converted(name: str) -> Problem:
 
 
 def _report(problem: Problem, message: str, other: OtherObject) -> Problem:
-    otherwise = "use --others keep, or apply it from a separate file" if _name_server(other) is None else _WRITE
+    server = _name_server(other)
+    is_unread = other.kind == "Deployment" and not other.obstacle and server != _GPU_CONTAINER
+    if server is None:
+        otherwise = "use --others keep, or apply it from a separate file"
+    else:
+        otherwise = CONVERT if is_unread else _WRITE
     fix = OTHER_KINDS.get(other.kind, otherwise)
     return replace(make_warning("IMP079", problem.field, message, fix), line=problem.line, document=problem.document)
 
