@@ -144,6 +144,16 @@ def test_nothing_is_proposed_where_the_replay_differs_from_the_measured_replicas
     assert "no change is proposed" in row.notes[-1]
 
 
+@pytest.mark.parametrize(("share", "is_proposed"), [(0.74, False), (0.76, True), (1.24, True), (1.26, False)])
+def test_the_difference_is_a_share_of_the_replayed_replicas(report: Any, share: float, is_proposed: bool) -> None:
+    (row,) = report.rows
+    measured = replace(row, measured_replica_hours=share * row.replay.replica_hours)
+
+    completed: Any = cost_report._complete_row(measured, row.record, row.replay, 1.0)  # noqa: SLF001 - without another replay
+
+    assert (completed.replay.change is not None) == is_proposed
+
+
 class UnrecordedStarts(RecordedSource):
     """A source without kube-state-metrics."""
 

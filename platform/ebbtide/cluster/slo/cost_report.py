@@ -46,7 +46,7 @@ MIN_STEP_SECONDS: Final = 60.0
 MAX_STEPS: Final = 10_080
 #: Largest share of the time between the first and the last count for which Prometheus may have no data.
 MAX_UNKNOWN: Final = 0.01
-#: Largest relative difference between replayed and measured replica-hours at which a change is proposed.
+#: Largest difference between replayed and measured replica-hours at which a change is proposed, as a share of the replayed ones.
 MAX_DIFFERENCE: Final = 0.25
 #: Start-up time of a service whose starts are not recorded.
 ASSUMED_START_UP: Final = "45s"
@@ -289,7 +289,7 @@ def make_cost_row(
 
 def _complete_row(row: CostRow, record: ServiceRecord, replayed: ServiceReplay, price: float | None) -> CostRow:
     notes, hours = [*record.notes, *replayed.notes], row.measured_replica_hours
-    if hours is not None and abs(replayed.replica_hours - hours) > MAX_DIFFERENCE * max(hours, replayed.replica_hours):
+    if hours is not None and abs(replayed.replica_hours - hours) > MAX_DIFFERENCE * replayed.replica_hours:
         measured, used = _format_apart(hours, replayed.replica_hours)
         notes.append(
             f"Prometheus measured {measured} replica-hours and the replay used {used}, so the setting, "
