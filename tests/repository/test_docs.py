@@ -27,6 +27,7 @@ from ebbtide.core.documents import load_document, profiles
 from ebbtide.core.documents.check import Batch
 from ebbtide.core.translation import gpu, quotas
 from ebbtide.server.api import errors
+from matrix import ROUTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -395,3 +396,25 @@ def test_the_api_page_lists_every_error_type_with_its_titles() -> None:
     ]
 
     assert missing == []
+
+
+def test_the_api_page_lists_every_path_and_no_other() -> None:
+    """A path of the page is absolute, or continues the first path of its row; ``…`` stands for the beginning of it."""
+    rows = re.findall(
+        r"^\| (`(?:GET|POST|PATCH|DELETE)\b[^|]*) \|", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE
+    )
+    written = {
+        (method, re.sub(r"\{\w+\}", "{}", path).removeprefix("…"))
+        for row in rows
+        for spans in re.findall(r"`([^`]+)`", row)
+        for path in re.findall(r"[/…]\S+", spans)
+        for method in re.findall(r"[A-Z]{3,}", row)
+    }
+    served = {(method, re.sub(r"\{\w+\}", "{}", path)) for method, path in ROUTES}
+
+    def is_same(one: tuple[str, str], other: tuple[str, str]) -> bool:
+        return one[0] == other[0] and one[1].endswith(other[1])
+
+    assert [route for route in served if not any(is_same(route, place) for place in written)] == []
+    paths = {path for _, path in written}
+    assert [path for path in paths if not any(is_same(route, (route[0], path)) for route in served)] == []
