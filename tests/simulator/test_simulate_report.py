@@ -158,22 +158,22 @@ chat: 100 requests in 40 s from day.csv; server fixed:1s; pod startup 45 s; seed
 
   note: the server is a guess
 
-                        this spec   Knative's defaults
-  p95=2s                 100% met          0% VIOLATED
-  mean response time          1 s                  3 s
-  p50 response time           1 s                  3 s
-  p95 response time           1 s                  3 s
-  p99 response time           1 s                  3 s
-  p95 wait time            500 ms                1.5 s
-  p99 wait time            500 ms                1.5 s
-  lost requests                 0                    0
-  cold-start requests           0                    0
-  cold starts                   0                    0
-  uptime                     100%                 100%
-  replica-hours              0.02                 0.02
-  pod utilization             75%                  75%
-  GPU-hours                  0.02                 0.02
-  cost                       0.03                 0.03
+                           this spec   Knative's defaults
+  p95=2s                    100% met          0% VIOLATED
+  mean response time             1 s                  3 s
+  p50 response time              1 s                  3 s
+  p95 response time              1 s                  3 s
+  p99 response time              1 s                  3 s
+  p95 wait time               500 ms                1.5 s
+  p99 wait time               500 ms                1.5 s
+  lost requests                    0                    0
+  cold-start requests              0                    0
+  cold starts                      0                    0
+  uptime                        100%                 100%
+  replica-hours                 0.02                 0.02
+  pod time with requests         75%                  75%
+  GPU-hours                     0.02                 0.02
+  cost                          0.03                 0.03
 """
 
 

@@ -70,7 +70,7 @@ ROWS_OF_TABLE: Final[tuple[tuple[str, str], ...]] = (
     ("cold_starts", "cold starts"),
     ("uptime", "uptime"),
     ("replica_hours", "replica-hours"),
-    ("utilization", "pod utilization"),
+    ("utilization", "pod time with requests"),
     ("gpu_hours", "GPU-hours"),
     ("cost", "cost"),
     ("cost_per_million", "cost per million tokens"),
