@@ -27,7 +27,7 @@ from ebbtide.server.api.gate import ServerSettings
 from live_cluster import PROFILE, SCALING, simulated, spec, text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from fastapi import APIRouter
 
@@ -91,6 +91,13 @@ class Counts:
             )
             for ref in refs
         }
+
+    def histories(
+        self, refs: Sequence[Ref], start: float, end: float, step: float, names: Collection[str]
+    ) -> dict[Ref, History]:
+        self.asked += refs
+        points = tuple(SeriesPoint(start + place * step, 3.0) for place in range(int((end - start) / step) + 1))
+        return {ref: History(ref, dict.fromkeys(names, points)) for ref in refs}
 
     def history(self, ref: Ref, start: float, end: float, step: float) -> History:
         self.asked.append(ref)

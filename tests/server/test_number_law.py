@@ -18,7 +18,7 @@ from ebbtide.cli.base import connection
 from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
-from ebbtide.server.web.parts.polls import WAIT_SECONDS
+from ebbtide.server.api.polls import WAIT_SECONDS
 from website import Parsed, Site
 
 PRICE: Final = 2.5
@@ -45,7 +45,12 @@ class Places:
 
     @cached_property
     def all_rows(self) -> list[dict[str, Any]]:
-        answer = self.site.get("/api/ebbtide/v1/workloads?limit=500").json()
+        # As with the histories below, the first list does not wait for the loads of many workloads.
+        for _ in range(20):
+            answer = self.site.get("/api/ebbtide/v1/workloads?limit=500").json()
+            if any(row["metric"] and row["metric"]["now"] for row in answer["workloads"]):
+                break
+            time.sleep(WAIT_SECONDS)
         assert answer["total"] == len(answer["workloads"]) > MORE
         rows: list[dict[str, Any]] = answer["workloads"]
         return rows
@@ -99,6 +104,15 @@ class Places:
 
     def read_revision_loads(self) -> list[tuple[str, float]]:
         return [(row["name"], float(row["now"])) for row in self.listed["search"]["metric"]["revisions"]]
+
+    def read_metrics(self) -> dict[str, Any]:
+        assert len([row for row in self.all_rows if row["metric"] and row["metric"]["now"]]) > MORE / 2
+        return {row["name"]: row["metric"] for row in self.all_rows}
+
+    def read_own_metrics(self) -> dict[str, Any]:
+        """Return the metric of each workload that is read alone."""
+        paths = {row["name"]: f"/api/ebbtide/v1/workloads/{row['namespace']}/{row['name']}" for row in self.rows}
+        return {name: self.site.get(path).json()["metric"] for name, path in paths.items()}
 
     def explain_revisions(self) -> list[tuple[str, float]]:
         why = json.loads(run_command("why", "search", "-p", "team-b", "-o", "json"))
@@ -171,6 +185,16 @@ PAIRS: Final = (
         lambda at: {name: row["gpus"] for name, row in at.listed.items()},
     ),
     Pair("loads of the list", Places.read_loads, Places.read_grid_loads),
+    Pair(
+        "metrics of the API",
+        Places.read_metrics,
+        lambda at: {name: row["metric"] for name, row in at.listed.items()},
+    ),
+    Pair(
+        "metrics of one workload",
+        lambda at: {row["name"]: at.read_metrics()[row["name"]] for row in at.rows},
+        Places.read_own_metrics,
+    ),
     Pair("loads of a canary", Places.read_revision_loads, Places.explain_revisions),
     Pair("number of workloads", lambda at: len(at.listed), lambda at: int(re.findall(r"(\d+) in total", at.grid)[0])),
     Pair("pending workloads", lambda at: at.count_phase("Pending"), lambda at: at.find(r"; (\d+) workload")),

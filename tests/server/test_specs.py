@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -71,6 +72,16 @@ def test_labels_help_and_bounds_come_from_the_schema() -> None:
     assert [field.name for field in list_fields() if field.required] == ["metadata.name"]
     assert "Ebbtide extension" not in " ".join(field.help for field in list_fields())
     assert len({field.label for field in list_fields()}) == len(PATHS)
+
+
+def test_the_help_of_the_form_names_fields_by_their_labels() -> None:
+    words = " ".join(field.help for field in list_fields())
+
+    assert "GPU fraction" in words
+    assert re.findall("[a-z]{2}[A-Z]", words) == []
+    assert "Default: the value of Minimum replicas, or 1 if Minimum replicas is 0." in words
+    # The editor, in which the reader sees the keys, keeps them.
+    assert "the value of minReplicas" in find_field("spec.autoscaling.maxReplicas").help
 
 
 def test_completion_has_every_field_with_its_values() -> None:

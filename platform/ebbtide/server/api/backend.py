@@ -14,6 +14,7 @@ from ebbtide.server.api.connection import Connection
 from ebbtide.server.api.costs import Costs
 from ebbtide.server.api.measurements import Measurements
 from ebbtide.server.api.offline import Specs
+from ebbtide.server.api.polls import SharedPolls
 from ebbtide.server.api.reads import Reads
 from ebbtide.server.api.sessions import BrowserSessions, Session
 from ebbtide.server.api.writes import Writes
@@ -58,7 +59,8 @@ class Backend(Connection):
         """Make the parts; ``start`` starts reading the cluster."""
         self.logins = Logins(self)
         self.reads = Reads(self)
-        self.measurements = Measurements(self, self.reads)
+        self.polls = SharedPolls()
+        self.measurements = Measurements(self, self.reads, self.polls)
         self.writes = Writes(self, self.reads)
         self.specs = Specs(self.profile, self.profile_data)
         self.costs = Costs(self, self.reads, self.specs)

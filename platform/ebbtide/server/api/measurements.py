@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from ebbtide.cluster.client.protocol import MissingError
-from ebbtide.cluster.read.status import Status
+from ebbtide.cluster.read.scaling_state import ScalingMetric
+from ebbtide.cluster.read.status import Status, add_current_loads
 from ebbtide.cluster.slo import pages, report
 from ebbtide.cluster.slo.promises import read_slo
 from ebbtide.cluster.slo.report import Report
@@ -14,11 +16,14 @@ from ebbtide.cluster.slo.source import History, MetricsSource, Ref, SourceError,
 from ebbtide.cluster.watch.groups import WorkloadKey
 from ebbtide.server.api.access import Caller
 from ebbtide.server.api.connection import Connection, key_of
+from ebbtide.server.api.polls import SharedPolls
 from ebbtide.server.api.reads import Reads
 from ebbtide.server.api.workers import LimitExceededError
 
 DAY_SECONDS: Final = 86_400.0
 NO_SOURCE: Final = "no metrics source: start ebbtide serve with --prometheus"
+#: Seconds for which measured loads are reused.
+LOAD_REUSE_SECONDS: Final = 4.0
 #: Maximum number of workloads in one report.
 MAX_REPORTED: Final = 500
 
@@ -26,13 +31,30 @@ MAX_REPORTED: Final = 500
 class Measurements:
     """Measurements of workloads, by the metrics source.
 
-    Each method except ``objectives`` raises a ``SourceError`` if there is no source or it is unavailable, and a
+    Each method except ``add_loads`` and ``objectives`` raises a ``SourceError`` if there is no source or it is unavailable, and a
     ``MissingError`` if a workload that it names alone does not exist or is not visible.
     """
 
-    def __init__(self, connection: Connection, reads: Reads) -> None:
+    def __init__(self, connection: Connection, reads: Reads, polls: SharedPolls) -> None:
         """Query the connection's metrics source."""
-        self._connection, self._reads = connection, reads
+        self._connection, self._reads, self._polls = connection, reads, polls
+
+    def add_loads(self, rows: Sequence[Status]) -> list[Status]:
+        """Return visible rows with their current load; if the source fails, or is slow at first, return them unchanged."""
+        source = self._connection.source
+        if source is None:
+            return [*rows]
+
+        def ask() -> dict[Ref, ScalingMetric | None]:
+            measured = add_current_loads(rows, source, self._connection.clock.now())
+            return {Ref(row.namespace, row.name): row.metric for row in measured}
+
+        key = ("loads", *((row.namespace, row.name, row.metric) for row in rows))
+        try:
+            metrics = self._polls.get(key, LOAD_REUSE_SECONDS, ask)
+        except SourceError:
+            return [*rows]
+        return [replace(row, metric=metrics[Ref(row.namespace, row.name)]) for row in rows]
 
     def measured(
         self, caller: Caller, refs: Sequence[Ref], start: float, end: float

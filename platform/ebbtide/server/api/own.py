@@ -121,7 +121,8 @@ def workloads(
         matches = [row for row in statuses.value if row.project == project]
         shown, next_offset = slice_page(matches, offset, limit)
         rows, total, age = [*shown], len(matches), statuses.age
-    return answers.Statuses([_make_workload_status(context, row) for row in rows], total, next_offset, age)
+    loaded = context.backend.measurements.add_loads(rows)
+    return answers.Statuses([_make_workload_status(context, row) for row in loaded], total, next_offset, age)
 
 
 def _make_workload_status(context: RequestContext, row: Status) -> answers.WorkloadStatus:
@@ -136,7 +137,7 @@ def workload(context: Context, namespace: Namespace, name: Name) -> answers.Deta
     stored_spec = read_spec_document(live.value.top)
     spec = None if stored_spec is None else stored_spec["spec"]
     return answers.Detailed(
-        _make_workload_status(context, status.value),
+        _make_workload_status(context, context.backend.measurements.add_loads([status.value])[0]),
         spec,
         [answers.make_event(event) for event in live.value.events],
         live.age,

@@ -15,7 +15,7 @@ from ebbtide.cluster.slo.source import Ref, SourceError
 from ebbtide.server.web.parts import tide
 from ebbtide.server.web.parts.frame import HIDDEN_COLUMNS, PageVisit
 from ebbtide.server.web.parts.objectives import MAX_JUDGED, judge_workloads
-from ebbtide.server.web.parts.shared import GROUPS, add_loads, make_row, read_histories
+from ebbtide.server.web.parts.shared import GROUPS, make_row, read_histories
 from ebbtide.server.web.parts.words import NO_SLO, SloState, State
 
 # fmt: off
@@ -195,7 +195,7 @@ def show_grid(visit: PageVisit) -> Response:
         shown={name for name, *_ in COLUMNS} - hidden,
         fixed=FIXED,
         wide=WIDE,
-        rows=[make_row(row, slos, histories) for row in add_loads(visit, selection.rows)],
+        rows=[make_row(row, slos, histories) for row in visit.backend.measurements.add_loads(selection.rows)],
         box=(tide.WIDTH, tide.HEIGHT),
         rows_a_page=ROWS_PER_PAGE,
         age=read.age,

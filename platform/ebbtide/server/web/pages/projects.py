@@ -77,7 +77,7 @@ def read_endpoints(visit: PageVisit, namespaces: list[str]) -> dict[str, tuple[s
     refs = sorted({Ref(row.namespace, row.service) for row in published})
     now = visit.backend.clock.now()
     try:
-        measured = visit.frame.polls.get(
+        measured = visit.backend.polls.get(
             ("endpoints", visit.user.name, *refs),
             REUSE_SECONDS,
             lambda: visit.backend.measurements.measured(visit.user, refs, now - SPAN_SECONDS, now),

@@ -107,7 +107,7 @@ def _read_recorded_traffic(visit: PageVisit, of: str) -> tuple[str, str]:
         log = write_traffic_log(history)
         return log, fit_server_model(history) if log else ""
 
-    return visit.frame.polls.compute((RECORDED, visit.user, ref), TRAFFIC_REUSE_SECONDS, ask)
+    return visit.backend.polls.compute((RECORDED, visit.user, ref), TRAFFIC_REUSE_SECONDS, ask)
 
 
 def _render_form(visit: PageVisit, given: Mapping[str, str], problems: list[Problem] | None = None) -> Response:

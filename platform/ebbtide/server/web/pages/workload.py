@@ -35,11 +35,12 @@ from ebbtide.core.profile.models import MetricNames
 from ebbtide.core.spec.serving import Slo
 from ebbtide.core.translation.objects import Object
 from ebbtide.server.api.answers import Event, make_event
+from ebbtide.server.api.measurements import LOAD_REUSE_SECONDS
 from ebbtide.server.web.parts import actions, canary, logs, objectives, playground, words
 from ebbtide.server.web.parts.charts import Chart, Curve
 from ebbtide.server.web.parts.errors import PageError, make_missing_page_error
 from ebbtide.server.web.parts.frame import PageVisit
-from ebbtide.server.web.parts.shared import LOAD_REUSE_SECONDS, add_loads, workload_path
+from ebbtide.server.web.parts.shared import workload_path
 
 #: The maximum number of events on the page; the latest are shown.
 MAX_EVENTS: Final = 200
@@ -194,7 +195,7 @@ def overview_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[
     timed = measured if measured is not None and measured.place else None
     is_bad = words.tone_of_phase(row.phase) == "bad"
     return {
-        "row": add_loads(visit, [row])[0],
+        "row": visit.backend.measurements.add_loads([row])[0],
         "last_line": logs.read_last_line(visit, live) if is_bad else "",
         "fix": find_fix(live) if is_bad else "",
         "rate": timed.requests / (timed.end - timed.start) if timed and timed.end > timed.start else None,
@@ -225,7 +226,7 @@ def measure_recent(visit: PageVisit, ref: Ref, length: float, recent: float) -> 
         now = visit.backend.clock.now()
         return visit.backend.measurements.measured(visit.user, [ref], now - length, now).get(ref)
 
-    return visit.frame.polls.compute(("counted", ref, length), recent, ask)
+    return visit.backend.polls.compute(("counted", ref, length), recent, ask)
 
 
 def metrics_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, Any]:
@@ -271,7 +272,7 @@ def pods_context(visit: PageVisit, live: LiveWorkload, _row: Status) -> dict[str
         # A finished start does not change.
         is_ready = of_pod.is_ready(pod)
         key = ("start", visit.user, pod["metadata"]["uid"], is_ready)
-        start = visit.frame.polls.compute(
+        start = visit.backend.polls.compute(
             key, STARTED_REUSE_SECONDS if is_ready else LOAD_REUSE_SECONDS, partial(read_start, read_log, live, pod)
         )
         starts.append(start)
@@ -288,7 +289,7 @@ def why_context(visit: PageVisit, live: LiveWorkload, row: Status) -> dict[str, 
         try:
             # The workers count the caller by this context. A replay that takes longer than a page waits appears with an update.
             ask = partial(copy_context().run, explain)
-            past = visit.frame.polls.get(("past", visit.user, live.namespace, live.name, at), PAST_REUSE_SECONDS, ask)
+            past = visit.backend.polls.get(("past", visit.user, live.namespace, live.name, at), PAST_REUSE_SECONDS, ask)
         except (ValueError, SourceError) as error:
             trouble = str(error)
     return {
@@ -425,7 +426,7 @@ def load_history(
         history = visit.backend.measurements.history(visit.user, ref, end - length - lead, end, step)
         return history, replay_history(live, history, step, visit.backend.profile.spec)
 
-    history, past = visit.frame.polls.compute(("history", ref, chosen, end), HISTORY_REUSE_SECONDS, ask)
+    history, past = visit.backend.polls.compute(("history", ref, chosen, end), HISTORY_REUSE_SECONDS, ask)
     return history, past, end
 
 

@@ -155,7 +155,7 @@ def compare_revisions(visit: PageVisit, live: LiveWorkload, row: Status) -> dict
             )
             return [compute_report({ref: measured[ref]}, {}).rows[0] for ref in refs]
 
-        reports = [*visit.frame.polls.compute(("revisions", *refs), REUSE_SECONDS, ask)]
+        reports = [*visit.backend.polls.compute(("revisions", *refs), REUSE_SECONDS, ask)]
     except SourceError as error:
         trouble = str(error)
     states = {item.name: item for item in row.revisions}

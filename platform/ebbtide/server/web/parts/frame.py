@@ -40,7 +40,6 @@ from ebbtide.server.api.sessions import COOKIE, OneTimeKey, Session
 from ebbtide.server.web.parts import syntax, words
 from ebbtide.server.web.parts.assets import asset_url
 from ebbtide.server.web.parts.errors import PageError, make_page_error
-from ebbtide.server.web.parts.polls import SharedPolls
 from ebbtide.server.web.parts.pulse import ChangePulse
 
 log = logging.getLogger(__name__)
@@ -212,8 +211,6 @@ class PageFrame:
         self.one_time_key = one_time_key
         self.pulse = ChangePulse(backend)
         self.templates = make_template_environment(backend.profile)
-        #: Query results shared by all open pages, so that one change does not cause one query per page.
-        self.polls = SharedPolls()
 
     def make_endpoint(self, page: PageRoute) -> Callable[[Request], Awaitable[Response]]:
         """Return the ASGI endpoint for a page."""

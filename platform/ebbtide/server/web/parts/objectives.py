@@ -54,7 +54,7 @@ def judge_workloads(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, SloSt
     # An edit of an SLO is another query.
     limits = ((ref, *vars(slos[ref].slo).values()) for ref in refs)
     try:
-        return visit.frame.polls.get(("slo", *limits), REUSE_SECONDS, ask)
+        return visit.backend.polls.get(("slo", *limits), REUSE_SECONDS, ask)
     except SourceError as error:
         return dict.fromkeys(refs, SloState("unknown", (f"not measured: {error}",)))
 
@@ -62,6 +62,6 @@ def judge_workloads(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, SloSt
 def read_objectives(visit: PageVisit, rows: Sequence[Status]) -> dict[Ref, WorkloadSlo]:
     """Return the SLOs of workloads; specs are read again every few seconds."""
     key = ("objectives", visit.user.name, *(Ref(row.namespace, row.name) for row in rows))
-    return visit.frame.polls.compute(
+    return visit.backend.polls.compute(
         key, REUSE_SECONDS / 3, lambda: visit.backend.measurements.objectives(visit.user, rows)
     )

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
 from ebbtide.cluster.read.amounts import parse_amount
 from ebbtide.cluster.read.phases import Phase
-from ebbtide.cluster.read.scaling_state import ScalingMetric
-from ebbtide.cluster.read.status import Status, add_current_loads
-from ebbtide.cluster.slo.source import History, Ref, SourceError
+from ebbtide.cluster.read.status import Status
+from ebbtide.cluster.slo.source import History, Ref
 from ebbtide.core.base import keys
 from ebbtide.core.translation import gpu
 from ebbtide.server.api.answers import NodeRow, ProjectUse, ShareRow
@@ -29,8 +28,6 @@ GROUPS: Final[dict[str, tuple[str, tuple[Phase, ...]]]] = {
     # Their status cannot be computed, so they may run.
     "unknown": ("Unknown", ("Unknown",)),
 }
-#: Seconds for which measured loads are reused.
-LOAD_REUSE_SECONDS: Final = 4.0
 #: Labels of quota resources, by the resource's name, and the unit in which they are shown.
 RESOURCES: Final = (
     ("nvidia.com/gpu.shared", "GPU shares", ""),
@@ -77,25 +74,7 @@ def read_histories(visit: PageVisit, rows: Sequence[Status]) -> Mapping[Ref, His
         end = visit.backend.clock.now() // tide.STEP_SECONDS * tide.STEP_SECONDS
         return visit.backend.measurements.histories(visit.user, refs, end - tide.SPAN_SECONDS, end, tide.STEP_SECONDS)
 
-    return visit.frame.polls.get(("histories", *refs), tide.STEP_SECONDS, ask)
-
-
-def add_loads(visit: PageVisit, rows: Sequence[Status]) -> list[Status]:
-    """Return rows with their current load; if the metrics source fails, or is slow at first, return them unchanged."""
-    source = visit.backend.source
-    if source is None:
-        return [*rows]
-
-    def ask() -> dict[Ref, ScalingMetric | None]:
-        measured = add_current_loads(rows, source, visit.backend.clock.now())
-        return {Ref(row.namespace, row.name): row.metric for row in measured}
-
-    key = ("loads", *((row.namespace, row.name, row.metric) for row in rows))
-    try:
-        metrics = visit.frame.polls.get(key, LOAD_REUSE_SECONDS, ask)
-    except SourceError:
-        return [*rows]
-    return [replace(row, metric=metrics[Ref(row.namespace, row.name)]) for row in rows]
+    return visit.backend.polls.get(("histories", *refs), tide.STEP_SECONDS, ask)
 
 
 # Quotas of projects.

@@ -1,4 +1,4 @@
-"""Results that all open pages share: each query of the metrics source runs once per period, and no page waits long for it."""
+"""Results that all pages and lists share: each query of the metrics source runs once per period, and none waits long for it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 THREADS: Final = 8
 MAX_RESULTS: Final = 2_000
-#: Seconds that a page waits for a query.
+#: Seconds for which the callers wait for a query.
 WAIT_SECONDS: Final = 2.0
 #: Seconds for which an earlier result is shown while the next query runs.
 OUTDATED_SECONDS: Final = 600.0
@@ -29,7 +29,7 @@ class SharedPolls:
         """Start without results."""
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="poll")
         self._results: ExpiringCache[Hashable, Any] = ExpiringCache(MAX_RESULTS, time.monotonic)
-        self._running: dict[Hashable, Future[Any]] = {}
+        self._running: dict[Hashable, tuple[Future[Any], float]] = {}
         self._lock = Lock()
 
     def compute(self, key: Hashable, seconds: float, compute: Callable[[], T]) -> T:
@@ -41,21 +41,22 @@ class SharedPolls:
         return value
 
     def get(self, key: Hashable, seconds: float, compute: Callable[[], T]) -> T:
-        """Return a result that is at most ``seconds`` old; an earlier one if the query takes longer than a page waits.
+        """Return a result that is at most ``seconds`` old; an earlier one if the query runs for longer than WAIT_SECONDS.
 
         Raises:
-            SourceError: the query failed, or takes longer than a page waits without an earlier result.
+            SourceError: the query failed, or runs for longer without an earlier result.
         """
         valid = self._results.find_valid(key, seconds)
         if valid is not None:
             value: T = valid[0]
             return value
         with self._lock:
-            future = self._running.get(key)
-            if future is None:
-                future = self._running[key] = self._executor.submit(self._run, key, compute)
+            if key not in self._running:
+                self._running[key] = self._executor.submit(self._run, key, compute), time.monotonic()
+            future, begin = self._running[key]
         try:
-            value = future.result(WAIT_SECONDS)
+            # Only the first callers wait for a source that hangs.
+            value = future.result(max(0.0, begin + WAIT_SECONDS - time.monotonic()))
         except FutureTimeoutError as error:
             earlier = self._results.find_valid(key, OUTDATED_SECONDS)
             if earlier is None:
