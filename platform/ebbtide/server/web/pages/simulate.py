@@ -27,12 +27,14 @@ TRAFFIC_SECONDS: Final = 6 * 3600.0
 TRAFFIC_STEP_SECONDS: Final = 60.0
 TRAFFIC_REUSE_SECONDS: Final = 600.0
 RECORDED: Final = "recorded"
+#: Fields with a list of values and a text.
+CHOSEN: Final = ("traffic", "server")
 #: Suggested traffic shapes and server models in the simulator's syntax, with their labels.
 SHAPES: Final = {
-    "diurnal:2rps..40rps,60m,60m": "Daily cycle",
-    "poisson:40rps,60m": "Random arrivals (Poisson)",
-    "steps:2rps,20m,40rps,20m,2rps,20m": "Step up and down",
-    "on-off:40rps,2m,10m,60m": "Bursts",
+    "diurnal:2rps..40rps,60m,60m": "Daily cycle, 2 to 40 requests/s, 60 min",
+    "poisson:40rps,60m": "Random arrivals, 40 requests/s, 60 min",
+    "steps:2rps,20m,40rps,20m,2rps,20m": "Steps of 20 min: 2, 40, 2 requests/s",
+    "on-off:40rps,2m,10m,60m": "Bursts of 2 min, 40 requests/s, 60 min",
 }
 SERVERS: Final = {
     "lognormal:median=500ms,sigma=0.5,max=16": "500 ms median, 16 concurrent",
@@ -56,6 +58,8 @@ def run_simulation(visit: PageVisit) -> Response:
     form = visit.form
     if "traffic" not in form:
         return _render_form(visit, form)
+    # A text has precedence over the list above it.
+    form = {**form, **{name: text for name in CHOSEN if (text := form.get(f"{name}-text", "").strip())}}
     log, _ = _read_recorded_traffic(visit, form.get("of", ""))
     is_recorded, price = form["traffic"] == RECORDED and bool(log), visit.backend.gpu_hour
     request = SimulationRequest(
@@ -127,7 +131,7 @@ def _render_form(visit: PageVisit, given: Mapping[str, str], problems: list[Prob
         422 if problems else 200,
         page="simulate",
         fields={name: given.get(name, value) for name, value in defaults.items()},
-        shapes={**({RECORDED: "the last six hours"} if log else {}), **SHAPES},
-        servers={**({server: "as measured"} if server else {}), **SERVERS},
+        shapes={**({RECORDED: "Recorded in the last six hours"} if log else {}), **SHAPES},
+        servers={**({server: "Measured response times"} if server else {}), **SERVERS},
         problems=problems or [],
     )
