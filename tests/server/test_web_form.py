@@ -22,6 +22,7 @@ from ebbtide.sandbox.backend import make_simulated_backend
 from ebbtide.sandbox.clocks import ManualClock
 from ebbtide.sandbox.services import PROFILE, demo_profile
 from ebbtide.sandbox.simulated import Simulated
+from ebbtide.server.web.pages.simulate import SERVERS, SHAPES
 from ebbtide.server.web.parts.fields import list_fields
 from ebbtide.server.web.parts.specs import load_examples, read_spec
 from website import CSRF, Parsed, Site, backend_of
@@ -115,6 +116,13 @@ def test_a_started_server_prepares_the_form_before_its_first_visit() -> None:
 def test_an_example_opens_in_the_editor(site: Site) -> None:
     assert texts(site.get("/new?example=chat").text)["yaml"] == load_examples()["chat"].text
     assert site.get("/new?example=none").status_code == 404
+
+
+def test_the_form_opens_the_editor_to_paste_a_document(site: Site) -> None:
+    (button,) = Parsed(site.get("/new").text).all("button", class_="link")
+    answer = post(site, "/new/form", {button.attributes["name"]: button.attributes["value"]})
+
+    assert "kind: Inference" in texts(answer.text)["yaml"]
 
 
 def test_the_form_has_the_fields_of_the_schema(site: Site) -> None:
@@ -417,7 +425,24 @@ def test_an_invalid_simulation_shows_the_reason(site: Site, change: dict[str, st
     assert "--help" not in page.text
     assert MARKUP not in page.text
     (name,) = change
-    assert {**fields(page.text), **texts(page.text)}[name] == change[name]
+    values = {**fields(page.text), **texts(page.text)}
+    # A value that is not in the list is in the text below it.
+    assert (values.get(f"{name}-text") or values[name]) == change[name]
+
+
+def test_the_simulation_offers_values_in_words_and_takes_others_as_text(site: Site) -> None:
+    page = site.get("/simulate").text
+    values = fields(page)
+    assert (values["traffic"], values["traffic-text"]) == ("diurnal:2rps..40rps,60m,60m", "")
+    shown = [item.attributes["value"] for item in Parsed(page).all("option")]
+    assert shown == [*SHAPES, *SERVERS]
+    assert "diurnal" not in Parsed(page).text
+    # A text has precedence over the selected value; each is kept.
+    text = {"traffic-text": "constant:manyrps,60m", "server": [*SERVERS][1]}
+    again = post(site, "/simulate", {**ASK, **text})
+    assert (again.status_code, "as in 5rps" in again.text) == (422, True)
+    kept = fields(again.text)
+    assert (kept["traffic-text"], kept["server"], kept["server-text"]) == (text["traffic-text"], text["server"], "")
 
 
 def test_a_workload_is_simulated_with_its_recorded_traffic() -> None:

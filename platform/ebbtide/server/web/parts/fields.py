@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final, Literal
 
@@ -50,6 +50,8 @@ _OURS: Final = re.compile(r" Ebbtide extension\.")
 _LABEL: Final = re.compile(r"([^.,:]+)([.,:])\s*(.*)", re.DOTALL)
 #: The first word of a sentence, and not of a list of values.
 _SENTENCE: Final = re.compile(r"\A[a-z]+ ")
+#: A field that the help names by its key in the spec.
+_KEY: Final = re.compile(r"\b[a-z]+(?:[A-Z][a-z]+)+\b")
 #: Bounds of 32-bit numbers, which are too large to be shown.
 _NO_BOUND: Final = 2**31 - 1
 _INTEGER: Final = re.compile(r"[-+]?[0-9]{1,18}")
@@ -107,8 +109,12 @@ def _list_values(entry: Mapping[str, Any]) -> list[str]:
 
 @cache
 def list_fields() -> tuple[FormField, ...]:
-    """Return the fields of the form in order."""
-    return tuple(find_field(name) for name in PATHS)
+    """Return the fields of the form in order; their help names other fields by their labels."""
+    fields = [find_field(name) for name in PATHS]
+    labels = {field.path[-1]: field.label for field in fields}
+    return tuple(
+        replace(field, help=_KEY.sub(lambda match: labels.get(match[0], match[0]), field.help)) for field in fields
+    )
 
 
 @cache
