@@ -19,10 +19,11 @@ from ebbtide.sandbox.services import PROFILE, demo_profile, demo_world
 from ebbtide.server.api import costs
 from ebbtide.server.api.costs import Progress
 from ebbtide.server.api.workers import LimitExceededError, TooSlowError
+from ebbtide.server.web.pages import costs as pages_costs
 from ebbtide.server.web.routes import make_router
 from live_cluster import SCALING
 from recorded import RecordedSource
-from website import Site
+from website import Parsed, Site
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -238,13 +239,36 @@ def test_hostile_text_of_a_row_is_escaped(world: tuple[Backend, httpx.Client]) -
         assert "\x1b" not in text
 
 
-def test_the_demo_computes_its_first_report_when_the_page_is_opened() -> None:
+def test_the_page_shows_how_many_workloads_were_replayed(
+    world: tuple[Backend, httpx.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, client = world
+    for progress, words in (
+        (Progress(), "No workload was replayed yet"),
+        (Progress(total=8), "No workload was replayed yet"),
+        (Progress(done=1, total=8), "1 of 8 workloads replayed"),
+    ):
+        monkeypatch.setattr(backend.costs, "_progress", {"rita": progress})
+        text = page(client, "/costs", "reader")
+        assert words in text
+        assert "0 of" not in text
+
+
+def test_the_demo_computes_its_first_report_when_the_page_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     world = demo_world(ManualClock(), hours=0.2)
     backend = make_simulated_backend(
         world.cluster, demo_profile(), PROFILE, world.clock, source=world.source, demo=True
     )
     with Site(backend) as site:
-        assert "workloads replayed" in site.get("/costs").text
+        # A report of too many workloads would fail, so it is not started.
+        with monkeypatch.context() as patched:
+            patched.setattr(pages_costs, "MAX_REPORTED", 7)
+            assert (
+                "at most 7 workloads: choose a project with fewer, or run ebbtide report"
+                in Parsed(site.get("/costs").text).text
+            )
+        assert backend.costs.find_progress(ANONYMOUS_CALLER) is None
+        assert "Workloads replayed" in site.get("/costs").text
         wait_for_reports()
         text = site.get("/costs").text
         report = backend.costs.last(backend.reads.workloads(ANONYMOUS_CALLER).value)

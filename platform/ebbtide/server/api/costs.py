@@ -159,8 +159,8 @@ class Costs:
         places = [key_of(status) for status in statuses if project in {"", status.project}]
         if len(places) > MAX_REPORTED:
             raise LimitExceededError(
-                f"a cost report covers at most {MAX_REPORTED} workloads, and there are {len(places)}: select a namespace or "
-                "a project, or run ebbtide report"
+                f"a cost report covers at most {MAX_REPORTED} workloads, and there are {len(places)}: select a project with "
+                "fewer, or run ebbtide report"
             )
         if not places:
             return NO_COSTS

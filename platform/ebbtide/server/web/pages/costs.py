@@ -10,6 +10,7 @@ from starlette.responses import Response
 from ebbtide.cluster.slo import cost_pages
 from ebbtide.cluster.slo.pages import format_moment
 from ebbtide.core.units import format_duration
+from ebbtide.server.api.costs import MAX_REPORTED
 from ebbtide.server.api.workers import LimitExceededError
 from ebbtide.server.web.parts.errors import PageError
 from ebbtide.server.web.parts.frame import PageVisit
@@ -24,7 +25,8 @@ def show_costs(visit: PageVisit) -> Response:
     """Show the last report, or the progress of the one that the caller computes. The demo computes the first one."""
     statuses, costs = visit.backend.reads.workloads(visit.user).value, visit.backend.costs
     report = costs.last(statuses)
-    if visit.backend.demo and report is None and costs.find_progress(visit.user) is None:
+    is_too_large = len(statuses) > MAX_REPORTED
+    if visit.backend.demo and not is_too_large and report is None and costs.find_progress(visit.user) is None:
         with suppress(LimitExceededError):
             costs.start(visit.user, DEMO_DAYS)
     progress = costs.find_progress(visit.user)
@@ -35,6 +37,7 @@ def show_costs(visit: PageVisit) -> Response:
         changes=[] if report is None else cost_pages.list_changes(report),
         progress=progress,
         is_running=progress is not None and not progress.ended,
+        max_reported=MAX_REPORTED if is_too_large else 0,
         has_source=visit.backend.source is not None,
         periods=PERIODS,
         projects=sorted({status.project for status in statuses if status.project}),
