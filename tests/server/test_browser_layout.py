@@ -125,16 +125,44 @@ def test_a_long_name_leaves_all_columns_in_view(browser: Browser, site: Site) ->
             assert page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.querySelector('a.name'))") <= 0
 
 
+def test_a_phone_shows_whole_titles_of_charts(browser: Browser, site: Site) -> None:
+    with open_sized_page(browser, site, "phone", "light", PATIENCE) as page:
+        page.goto(CHAT)
+        titles = page.locator(".chart figcaption :is(h2, h3)")
+        expect(titles.first).to_contain_text("observed by the autoscaler")
+        assert titles.evaluate_all("all => all.filter(one => one.scrollWidth > one.clientWidth).length") == 0
+
+
+@pytest.mark.parametrize("path", ["/overview", "/workloads", "/cluster"])
+def test_a_long_reason_is_cut_with_a_sign(browser: Browser, site: Site, path: str) -> None:
+    reason = ("cannot pull image example.com/" + "a-long-path/" * 30)[:300]
+    with open_sized_page(browser, site, "desktop", "light", PATIENCE) as page:
+        page.goto(path)
+        # No update restores the text.
+        page.evaluate("document.querySelectorAll('[hx-get]').forEach(one => one.removeAttribute('hx-get'))")
+        reasons = page.locator(".brief")
+        assert reasons.count() > 0
+        reasons.evaluate_all("(all, text) => all.forEach(one => { one.textContent = one.title = text; })", reason)
+        assert find_defects_at_each_size(page) == {}
+        # The last size is that of a phone.
+        lines = "all => all.map(one => Math.round(one.clientHeight / parseFloat(getComputedStyle(one).lineHeight)))"
+        assert set(reasons.evaluate_all(lines)) == {3}
+
+
 @pytest.mark.parametrize(
     ("path", "change", "defect"),
     [
         ("/workloads", "document.querySelector('select').style.maxWidth = '60px'", "selected text is cut off"),
         ("/workloads", "document.querySelector('#q').style.width = '80px'", "placeholder is cut off"),
         ("/overview", "document.querySelector('main').style.width = '1600px'", "page scrolls sideways"),
-        ("/overview", "document.querySelector('.alerts .what').style.width = '8px'", "lines of single letters"),
-        ("/overview", "document.querySelector('.alerts .what').style.marginTop = '-20px'", "texts overlap"),
+        (
+            "/overview",
+            "document.querySelector('p.help').style = 'width: 8px; overflow-wrap: anywhere'",
+            "lines of single letters",
+        ),
+        ("/overview", "document.querySelector('p.help').style.marginTop = '-36px'", "texts overlap"),
         ("/cluster", "document.querySelector('.picture').setAttribute('width', '160')", "text is cut off"),
-        ("/overview", "document.querySelector('.alerts .what').style.whiteSpace = 'nowrap'", "text is outside"),
+        ("/overview", "document.querySelector('p.help').style.whiteSpace = 'nowrap'", "text is outside"),
     ],
 )
 def test_the_law_of_the_layout_finds_defects(browser: Browser, site: Site, path: str, change: str, defect: str) -> None:

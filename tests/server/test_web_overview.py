@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ebbtide.cluster.slo.source import SHARED_SERIES, History, Ref, SeriesPoint, SourceError
+from ebbtide.server.api import polls
+from ebbtide.server.api.polls import SharedPolls
 from ebbtide.server.web.pages import overview
-from ebbtide.server.web.parts import objectives, polls
-from ebbtide.server.web.parts.polls import SharedPolls
+from ebbtide.server.web.parts import objectives
 from ebbtide.server.web.parts.tide import HEIGHT, STEP_WIDTH, add_series, draw_tide
 from website import BASE, FixedMetrics, Parsed, Site, apply_specs, backend_of, cluster
 
@@ -67,6 +69,7 @@ def test_the_overview_shows_figures_alerts_and_a_tide_per_workload(site: Site, m
     assert names == ["none", "chat", "embed"]
     assert "37.5 req/s" in page.text
     assert "GPU cost per hour" not in page.text
+    assert page.all("span", class_="brief")[0].attributes["title"].startswith("cannot pull image")
     assert "cannot pull image example.com/none:v1" in page.text
     assert "SLO violated chat uptime 99.5% violated: available in 99% of the minutes" in page.text
     # 18 per ready replica, two of them, a target of 10: the load needs 3.6 replicas.
@@ -247,6 +250,13 @@ def test_a_slow_query_does_not_hold_a_page_and_runs_once(monkeypatch: pytest.Mon
         return "fresh"
 
     for _ in range(3):
+        with pytest.raises(SourceError, match="longer than"):
+            shared.get("key", 60.0, query)
+    # Callers do not wait at all for a query that has run for that long.
+    with monkeypatch.context() as patch:
+        patch.setattr(polls, "WAIT_SECONDS", 30.0)
+        later = time.monotonic() + 31.0
+        patch.setattr(polls, "time", SimpleNamespace(monotonic=lambda: later))
         with pytest.raises(SourceError, match="longer than"):
             shared.get("key", 60.0, query)
     assert len(calls) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 from copy import deepcopy
@@ -11,6 +12,8 @@ import pytest
 
 import situations
 from ebbtide.sandbox.clocks import ManualClock
+from ebbtide.server.web.pages import cluster as pages_cluster
+from situations import OBJECT_FIELDS
 from website import FixedCluster, FixedMetrics, Parsed, Site, apply_specs, backend_of, cluster
 
 if TYPE_CHECKING:
@@ -81,6 +84,29 @@ def test_the_pods_of_a_workload_show_the_phases_of_their_starts() -> None:
     assert "started in 3.0 s: scheduling 0.0, image 2.0, server 0.5, readiness 0.5" in page.text
     assert "1 start, 3 s; largest phase: image, 66.6% of the time; image on the node would cut" in page.text
     assert "set start.prePullImage, or make the image smaller" in page.text
+
+
+def test_the_cluster_shows_the_first_waiting_workloads_and_links_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages_cluster, "MAX_WAITING", 2)
+    situation = situations.data("gpu-waiting")
+    name = situation["top"]["metadata"]["name"]
+    fixed = FixedCluster()
+    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "one"}, "status": {"conditions": []}}
+    fixed.add([node])
+    with Site(backend_of(fixed, ManualClock(situation["now"]))) as site:
+        for count in (1, 2, 3, 4):
+            copy = json.loads(json.dumps(situation).replace(name, f"{name}-{count}"))
+            fixed.add([copy["top"], *(item for key in OBJECT_FIELDS for item in copy.get(key, ()))])
+            site.backend.clock.sleep(30)
+            page = Parsed(site.get("/cluster").text)
+            shown = [item for item in page.all("tr") if item.attributes.get("id", "").startswith("waits-")]
+            assert len(shown) == min(count, 2)
+            links = page.all("a", href="/workloads?state=starting&sort=status")
+            assert len(links) == (count > 2)
+        assert "2 more workloads" in page.text
+        # The link leads to all of them, the waiting ones first.
+        rows = Parsed(site.get(links[0].attributes["href"]).text).all("td", class_="status")
+        assert len(rows) == 4
 
 
 def test_a_quiet_stream_reports_that_it_is_connected(site: Site) -> None:

@@ -309,8 +309,9 @@ def _read_first_lines(read_log: ReadLog, live: LiveWorkload, pod: Object) -> lis
 
 def describe_start(start: PodStart) -> str:
     """Describe a start in one line: ``started in 42.0 s: scheduling 1.0, image 6.0, server 35.0``."""
+    seconds = sum(phase.seconds for phase in start.phases) if start.seconds is None else start.seconds
     parts = ", ".join(f"{phase.name} {phase.seconds:.1f}{' so far' if phase.running else ''}" for phase in start.phases)
-    return f"starting: {parts} s" if start.seconds is None else f"started in {start.seconds:.1f} s: {parts}"
+    return f"{'starting for' if start.seconds is None else 'started in'} {seconds:.1f} s: {parts}"
 
 
 def tabulate_starts(starts: Sequence[PodStart]) -> list[tuple[str, ...]]:

@@ -20,6 +20,8 @@ from ebbtide.server.web.parts.shared import label_gpus, list_gpus, sum_gpus
 
 #: The maximum number of lines that separate devices or slices in a picture.
 MAX_MARKS: Final = 64
+#: The maximum number of waiting workloads above the nodes.
+MAX_WAITING: Final = 12
 SEVERITIES: Final = ("error", "warning")
 
 
@@ -150,6 +152,7 @@ def show_cluster(visit: PageVisit) -> Response:
         # A training workload can hold GPUs too, but has no page to link to.
         workloads={(row.namespace, row.name) for row in statuses},
         waiting=[row for row in statuses if row.phase == "Pending"],
+        max_waiting=MAX_WAITING,
         hidden=hidden,
         age=age,
     )
